@@ -1,0 +1,279 @@
+//! What a person may set for a VM's memory, and the rules for it.
+//!
+//! A [`MemorySettings`] value is checked as a whole by [`MemorySettings::check`];
+//! a change of a VM that runs is checked by [`MemorySettings::check_change`].
+//! A refusal names the setting, the value and the range, and changes nothing.
+
+use std::fmt;
+
+use dynmem_units::{Bytes, Percent, Weight};
+use serde::{Deserialize, Serialize};
+
+/// How a VM's demand is estimated from what its guest reports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DemandModel {
+    /// What can't be reclaimed cheaply, and what swapping and refaults say is
+    /// missing.
+    #[default]
+    WorkingSet,
+    /// What the guest has promised to its programs (`Committed_AS`), as
+    /// Hyper-V does it.
+    Committed,
+}
+
+impl fmt::Display for DemandModel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::WorkingSet => "working-set",
+            Self::Committed => "committed",
+        })
+    }
+}
+
+/// The memory settings of one VM. Sizes are multiples of [`Bytes::BLOCK`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MemorySettings {
+    /// Whether memory moves at all. A static VM holds `startup` always.
+    pub dynamic: bool,
+    /// Memory that the VM boots with.
+    #[serde(with = "size_text")]
+    pub startup: Bytes,
+    /// Memory that a booted VM is always guaranteed; at most `startup`.
+    #[serde(with = "size_text")]
+    pub minimum: Bytes,
+    /// Memory that the VM never exceeds; at least `startup`.
+    #[serde(with = "size_text")]
+    pub maximum: Bytes,
+    /// Per cent of demand kept on top of demand: 5–2000.
+    pub buffer: Percent,
+    /// Relative claim when not everybody can be served.
+    pub weight: Weight,
+    /// How demand is estimated.
+    pub demand_model: DemandModel,
+}
+
+/// Sizes are text for people who read the file (`"512MiB"`), and either form
+/// is accepted.
+mod size_text {
+    use dynmem_units::Bytes;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(size: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(size)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+        Bytes::deserialize(deserializer)
+    }
+}
+
+/// The smallest minimum (Hyper-V's own).
+pub const MINIMUM_FLOOR: Bytes = Bytes::from_mib(32);
+/// The largest maximum: the most guest memory that QEMU addresses comfortably
+/// on x86-64 machines with 46 physical address bits, less its own holes.
+pub const MAXIMUM_CEILING: Bytes = Bytes::from_mib(32 << 20);
+/// The range of the buffer in per cent.
+pub const BUFFER_RANGE: std::ops::RangeInclusive<u32> = 5..=2000;
+
+impl Default for MemorySettings {
+    fn default() -> Self {
+        Self {
+            dynamic: false,
+            startup: Bytes::from_mib(512),
+            minimum: Bytes::from_mib(512),
+            maximum: Bytes::from_mib(1 << 20),
+            buffer: Percent::new(20),
+            weight: Weight::default(),
+            demand_model: DemandModel::default(),
+        }
+    }
+}
+
+/// A rule of [`MemorySettings`] that a value broke.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SettingsError {
+    /// A size that is not a whole number of blocks.
+    #[error("{setting} {value} is not a multiple of 2MiB: the nearest are {} and {}", value.align_down(Bytes::BLOCK), value.align_up(Bytes::BLOCK))]
+    Unaligned {
+        /// The setting's name.
+        setting: &'static str,
+        /// What was asked.
+        value: Bytes,
+    },
+    /// A size outside of the range that the other settings leave it.
+    #[error(
+        "{setting} {value} is out of range: it must be at least {least} ({least_is}) and at most {most} ({most_is})"
+    )]
+    SizeRange {
+        /// The setting's name.
+        setting: &'static str,
+        /// What was asked.
+        value: Bytes,
+        /// The lower end.
+        least: Bytes,
+        /// What the lower end is.
+        least_is: &'static str,
+        /// The upper end.
+        most: Bytes,
+        /// What the upper end is.
+        most_is: &'static str,
+    },
+    /// A buffer outside of 5–2000 %.
+    #[error("Buffer {0} is out of range: it must be from 5% to 2000%")]
+    BufferRange(Percent),
+    /// A change that a running VM can't take.
+    #[error("{setting} can't change from {from} to {to} while the VM runs: {rule}")]
+    Running {
+        /// The setting's name.
+        setting: &'static str,
+        /// What holds now.
+        from: String,
+        /// What was asked.
+        to: String,
+        /// What would be allowed.
+        rule: &'static str,
+    },
+}
+
+impl MemorySettings {
+    /// Checks every rule that holds for a VM whether it runs or not.
+    pub fn check(&self) -> Result<(), SettingsError> {
+        for (setting, value) in [("Startup", self.startup), ("Minimum", self.minimum), ("Maximum", self.maximum)] {
+            if !value.is_multiple_of(Bytes::BLOCK) {
+                return Err(SettingsError::Unaligned { setting, value });
+            }
+        }
+        let range = |setting, value, (least, least_is), (most, most_is)| {
+            if value < least || value > most {
+                return Err(SettingsError::SizeRange { setting, value, least, least_is, most, most_is });
+            }
+            Ok(())
+        };
+        let (floor, ceiling) = ((MINIMUM_FLOOR, "the smallest VM"), (MAXIMUM_CEILING, "the largest VM"));
+        range("Startup", self.startup, floor, ceiling)?;
+        if self.dynamic {
+            range("Minimum", self.minimum, floor, (self.startup, "startup"))?;
+            range("Maximum", self.maximum, (self.startup, "startup"), ceiling)?;
+        }
+        if !BUFFER_RANGE.contains(&self.buffer.get()) {
+            return Err(SettingsError::BufferRange(self.buffer));
+        }
+        Ok(())
+    }
+
+    /// Checks `new` as the next settings of a VM that runs with `self`, whose
+    /// devices reach up to `reach` (boot memory and the virtio-mem device).
+    ///
+    /// Buffer, weight and demand model may always change; the minimum may
+    /// sink, the maximum may rise as far as the machine reaches.
+    pub fn check_change(&self, new: &Self, reach: Bytes) -> Result<(), SettingsError> {
+        new.check()?;
+        let refuse = |setting, from: &dyn fmt::Display, to: &dyn fmt::Display, rule| {
+            Err(SettingsError::Running { setting, from: from.to_string(), to: to.to_string(), rule })
+        };
+        if self.dynamic != new.dynamic {
+            let word = |on| if on { "on" } else { "off" };
+            return refuse("Dynamic memory", &word(self.dynamic), &word(new.dynamic), "the VM must be off");
+        }
+        if self.startup != new.startup {
+            return refuse("Startup", &self.startup, &new.startup, "the VM must be off");
+        }
+        if !self.dynamic {
+            return Ok(()); // minimum and maximum of a static VM wait for the day it becomes dynamic
+        }
+        if new.minimum > self.minimum {
+            return refuse(
+                "Minimum",
+                &self.minimum,
+                &new.minimum,
+                "it can only be lowered; the VM must be off to raise it",
+            );
+        }
+        if new.maximum < self.maximum {
+            return refuse(
+                "Maximum",
+                &self.maximum,
+                &new.maximum,
+                "it can only be raised; the VM must be off to lower it",
+            );
+        }
+        if new.maximum > self.maximum && new.maximum > reach {
+            return refuse(
+                "Maximum",
+                &self.maximum,
+                &new.maximum,
+                "this machine was started with less room for hot-add; restart it from off to raise the maximum further",
+            );
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dynamic() -> MemorySettings {
+        MemorySettings {
+            dynamic: true,
+            startup: Bytes::from_mib(512),
+            minimum: Bytes::from_mib(256),
+            maximum: Bytes::from_mib(2048),
+            ..MemorySettings::default()
+        }
+    }
+
+    #[test]
+    fn the_defaults_keep_every_rule() {
+        assert_eq!(MemorySettings::default().check(), Ok(()));
+        assert_eq!(MemorySettings { dynamic: true, ..MemorySettings::default() }.check(), Ok(()));
+    }
+
+    #[test]
+    fn a_refusal_names_rule_value_and_range() {
+        let error =
+            MemorySettings { minimum: Bytes::from_mib(1024), ..dynamic() }.check().expect_err("minimum > startup");
+        assert_eq!(
+            error.to_string(),
+            "Minimum 1GiB is out of range: it must be at least 32MiB (the smallest VM) and at most 512MiB (startup)"
+        );
+        let error =
+            MemorySettings { maximum: Bytes::from_mib(256), ..dynamic() }.check().expect_err("maximum < startup");
+        assert!(error.to_string().starts_with("Maximum 256MiB is out of range: it must be at least 512MiB (startup)"));
+        let error = MemorySettings { minimum: Bytes::from_mib(255), ..dynamic() }.check().expect_err("unaligned");
+        assert_eq!(error.to_string(), "Minimum 255MiB is not a multiple of 2MiB: the nearest are 254MiB and 256MiB");
+        for buffer in [0, 4, 2001, u32::MAX] {
+            let error = MemorySettings { buffer: Percent::new(buffer), ..dynamic() }.check().expect_err("buffer");
+            assert!(matches!(error, SettingsError::BufferRange(_)));
+        }
+        assert!(MemorySettings { minimum: Bytes::from_mib(30), ..dynamic() }.check().is_err());
+        assert!(MemorySettings { startup: MAXIMUM_CEILING.saturating_add(Bytes::BLOCK), ..dynamic() }.check().is_err());
+    }
+
+    #[test]
+    fn a_running_vm_takes_what_spec_section_2_allows_and_nothing_else() {
+        let reach = Bytes::from_mib(4096);
+        let change = |new: MemorySettings| dynamic().check_change(&new, reach);
+        let ok = [
+            MemorySettings { minimum: Bytes::from_mib(128), ..dynamic() },
+            MemorySettings { maximum: reach, ..dynamic() },
+            MemorySettings { buffer: Percent::new(50), weight: Weight::MAX, ..dynamic() },
+            MemorySettings { demand_model: DemandModel::Committed, ..dynamic() },
+        ];
+        for new in ok {
+            assert_eq!(change(new.clone()), Ok(()), "{new:?}");
+        }
+        let refused = [
+            MemorySettings { dynamic: false, ..dynamic() },
+            MemorySettings { startup: Bytes::from_mib(514), ..dynamic() },
+            MemorySettings { minimum: Bytes::from_mib(258), ..dynamic() },
+            MemorySettings { maximum: Bytes::from_mib(1024), ..dynamic() },
+            MemorySettings { maximum: Bytes::from_mib(4098), ..dynamic() },
+        ];
+        for new in refused {
+            assert!(matches!(change(new.clone()), Err(SettingsError::Running { .. })), "{new:?}");
+        }
+    }
+}
