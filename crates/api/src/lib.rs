@@ -1,1 +1,32 @@
-//! Placeholder.
+//! The words of the HTTP API: what the daemon answers and what it is asked.
+//!
+//! Views ([`VmView`], [`HostView`], [`EventView`]) go from the daemon to
+//! people and programs; requests ([`MemoryPatch`], [`StopRequest`],
+//! [`EventsQuery`], and `VmDefinition` of `dynmem-definition`) come back. A
+//! refusal is a [`Problem`]. [`Client`] speaks all of it over the daemon's
+//! Unix socket. Sizes are whole bytes in fields that end in `_bytes`;
+//! requests also accept text such as `"512MB"`.
+//!
+//! Requests refuse unknown fields, so that a misspelt setting is an error and
+//! not silence. Views ignore them, so that an old client reads a new daemon.
+
+mod client;
+mod event;
+mod host;
+mod memory;
+mod problem;
+mod stop;
+mod vm;
+
+pub use client::{Client, ClientError, MAX_RESPONSE_BYTES};
+pub use event::{DEFAULT_EVENTS, EventView, EventsQuery, MAX_EVENTS};
+pub use host::{DamagedDefinition, HostCounters, HostView, VersionView};
+pub use memory::MemoryPatch;
+pub use problem::Problem;
+pub use stop::{MAX_STOP_TIMEOUT_SECONDS, StopMode, StopRequest};
+pub use vm::{DriverView, Integration, MemoryStatus, SettingsView, SmartPagingView, VmCounters, VmState, VmView};
+
+/// Where the daemon listens unless it is told otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/dynmem/dynmem.sock";
+/// The environment variable that names another socket.
+pub const SOCKET_VARIABLE: &str = "DYNMEM_SOCKET";

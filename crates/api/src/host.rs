@@ -1,0 +1,79 @@
+//! The host as people see it: [`HostView`].
+
+use std::path::PathBuf;
+
+use dynmem_units::{Bytes, Percent};
+use serde::{Deserialize, Serialize};
+
+/// The host's memory and who has it: the answer of `GET /v1/host`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HostView {
+    /// Memory that there is to lend, the reserve included.
+    pub memory_bytes: Bytes,
+    /// Memory kept for the host itself.
+    pub reserve_bytes: Bytes,
+    /// Everything charged to VMs: held or promised, and overhead.
+    pub charged_bytes: Bytes,
+    /// What can still be lent: memory − reserve − charged.
+    pub available_bytes: Bytes,
+    /// Available, and what VMs hold beyond their targets.
+    pub available_for_balancing_bytes: Bytes,
+    /// Sum of what VMs hold.
+    pub assigned_bytes: Bytes,
+    /// Sum of the hypervisor's own memory.
+    pub overhead_bytes: Bytes,
+    /// VMs that are on.
+    pub vms_running: u64,
+    /// VMs that are defined.
+    pub vms_total: u64,
+    /// Average pressure of the VMs that report one.
+    pub average_pressure_percent: Percent,
+    /// Sum of demands ÷ sum of assigned.
+    pub system_pressure_percent: Percent,
+    /// What the host's kernel says is available to programs.
+    pub host_available_bytes: Bytes,
+    /// Share of the last ten seconds in which some task of the host waited
+    /// for memory.
+    pub stall_percent: Percent,
+    /// What was done since the daemon was started.
+    pub counters: HostCounters,
+    /// `kvm` or `tcg`: what `auto` chooses here.
+    pub accelerator: String,
+    /// QEMU's version.
+    pub qemu_version: String,
+    /// Whether the host is short of memory and takes some back.
+    pub under_pressure: bool,
+    /// Definitions that could not be read. The other VMs are not affected.
+    pub damaged_definitions: Vec<DamagedDefinition>,
+}
+
+/// What was done for all VMs since the daemon was started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HostCounters {
+    /// Memory given, in sum.
+    pub added_bytes: Bytes,
+    /// Memory taken back, in sum.
+    pub removed_bytes: Bytes,
+    /// How often memory was given.
+    pub add_operations: u64,
+    /// How often memory was taken back.
+    pub remove_operations: u64,
+}
+
+/// A definition that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DamagedDefinition {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong, and where.
+    pub error: String,
+}
+
+/// Who answers: `GET /v1/version`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionView {
+    /// The daemon's version, such as `0.1.0`.
+    pub version: String,
+}
