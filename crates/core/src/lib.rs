@@ -1,5 +1,40 @@
-//! The pure engine.
+//! The pure engine of dynmem: who gets how much memory, and why.
+//!
+//! No I/O, clock, thread or randomness is in here. The daemon and the simulator
+//! hand in facts ([`Input`]) with the time at which they learned them and carry
+//! out what comes back ([`Effect`]); the same inputs always give the same
+//! effects.
+//!
+//! ```text
+//!            facts          settings
+//!              │               │
+//!   Input ──▶ engine ──────────┴──▶ Effect
+//!              ├ lifecycle   state of each VM
+//!              ├ demand      report ──▶ what the guest needs
+//!              ├ rebalance   needs ──▶ who gets what   (share: weighted max-min)
+//!              ├ ledger      promises ──▶ what is charged; wish ──▶ device orders
+//!              ├ stall       devices that do not do what they were asked
+//!              └ host        what may be lent at all
+//! ```
+//!
+//! The invariants that hold at every step are listed in `docs/architecture.md`
+//! and asserted where they could break.
+
+mod demand;
+mod engine;
+mod event;
 mod facts;
+mod host;
+mod ledger;
 mod settings;
+mod share;
+mod stall;
+mod vm;
+
+pub use engine::{DriverSnapshot, Engine, HostSnapshot, VmSnapshot};
+pub use event::{Effect, Event, Exit, Input, Notice, NoticeKind, Refusal, VmId, VmState};
 pub use facts::{DeviceFacts, GuestReport, HostFacts, Instant, ReportSource};
+pub use host::HostConfig;
 pub use settings::{BUFFER_RANGE, DemandModel, MAXIMUM_CEILING, MINIMUM_FLOOR, MemorySettings, SettingsError};
+pub use share::{Claim, share};
+pub use vm::{Counters, MemoryStatus, PressureHistory};

@@ -1,0 +1,468 @@
+//! One VM's life: what each event does to its state and its machine.
+//!
+//! ```text
+//!            start                 launched            first report
+//!   off ─────────────▶ starting ─────────────▶ booting ─────────────▶ running ◀──▶ paused
+//!    ▲                  │  ▲                                             │
+//!    │ refused, failed  │  └──── reset held: memory is arranged ─────────┤ restart
+//!    ◀──────────────────┘                                                │ stop
+//!    ◀─────────────────────────── exited ◀────────── stopping ◀──────────┘
+//! ```
+//! An exit that nobody asked for leads to *failed*, which behaves like *off*.
+
+use dynmem_units::Bytes;
+
+use super::{Engine, PendingStart};
+use crate::{
+    DeviceFacts, Effect, Event, GuestReport, Instant, MemorySettings, NoticeKind, Refusal, VmId, VmState,
+    event::Exit,
+    ledger::Promise,
+    stall::StallChange,
+    vm::{Machine, Move, SILENT_AFTER_MS, Vm},
+};
+
+/// Moves smaller than this are not worth an entry in the event log.
+const NOTABLE: Bytes = Bytes::from_mib(8);
+
+impl Engine {
+    /// Everything that can happen to a VM that exists.
+    pub(super) fn known_vm_event(&mut self, now: Instant, id: VmId, event: Event) {
+        match event {
+            Event::Defined { .. } => {}
+            Event::Forgotten => self.forgotten(id),
+            Event::Configured(settings) => self.configured(id, settings),
+            Event::Start { overhead } => self.start(now, id, overhead),
+            Event::Launched(devices) => self.launched(now, id, devices),
+            Event::LaunchFailed(reason) => self.launch_failed(id, reason),
+            Event::Adopted { devices, paused } => self.adopted(now, id, devices, paused),
+            Event::Devices(devices) => self.devices(now, id, devices),
+            Event::Report(report) => self.report(now, id, report),
+            Event::Stop { grace_ms } => self.stop(now, id, grace_ms),
+            Event::Restart { grace_ms } => self.restart(now, id, grace_ms),
+            Event::ResetHeld => self.reset_held(id),
+            Event::PoweredOff => self.powered_off(id),
+            Event::Pause => self.stand_still(id, true),
+            Event::Resume => self.stand_still(id, false),
+            Event::Paused => self.stands_still(now, id, true),
+            Event::Resumed => self.stands_still(now, id, false),
+            Event::Exited(exit) => self.exited(id, exit),
+        }
+    }
+
+    fn refuse_state(&mut self, id: VmId, request: &'static str) {
+        let Some(vm) = self.vm(id) else { return };
+        let refusal = Refusal::WrongState { request, name: vm.name.clone(), state: vm.state };
+        self.effects.push(Effect::Refused(id, refusal));
+    }
+
+    fn forgotten(&mut self, id: VmId) {
+        if self.vm(id).is_some_and(|vm| matches!(vm.state, VmState::Off | VmState::Failed)) {
+            self.vms[id.0 as usize] = None;
+        }
+    }
+
+    fn configured(&mut self, id: VmId, settings: MemorySettings) {
+        if self.check_settings(id, &settings).is_err() {
+            return; // the caller was told by check_settings; here nothing changes
+        }
+        let Some(vm) = self.vm_mut(id) else { return };
+        let message = format!(
+            "Memory settings of {} changed: startup {}, minimum {}, maximum {}, buffer {}, weight {}",
+            vm.name, settings.startup, settings.minimum, settings.maximum, settings.buffer, settings.weight
+        );
+        vm.settings = settings;
+        self.due = true;
+        self.record(Some(id), NoticeKind::SettingsChanged, message, Vec::new());
+    }
+
+    fn start(&mut self, now: Instant, id: VmId, overhead: Bytes) {
+        let Some(vm) = self.vm_mut(id) else { return };
+        if !matches!(vm.state, VmState::Off | VmState::Failed) {
+            return self.refuse_state(id, "start");
+        }
+        vm.state = VmState::Starting;
+        vm.reason = Some("waiting for memory".to_owned());
+        self.starts.push_back(PendingStart { vm: id, overhead, since: now });
+        self.decide(now);
+    }
+
+    /// Memory for this start is there: charge it and go.
+    pub(super) fn admit(&mut self, now: Instant, id: VmId, overhead: Bytes) {
+        let Some(vm) = self.vm_mut(id) else { return };
+        let boot = vm.settings.startup;
+        let devices =
+            DeviceFacts { boot, balloon_actual: boot, overhead, plug_block: Bytes::BLOCK, ..DeviceFacts::default() };
+        vm.machine = Some(Machine::new(now, devices));
+        vm.reason = None;
+        self.effects.push(Effect::Launch(id));
+    }
+
+    /// There is no memory for this start: the VM stays off.
+    pub(super) fn refuse_start(&mut self, id: VmId, needs: Bytes, available: Bytes) {
+        let Some(vm) = self.vm_mut(id) else { return };
+        let refusal = Refusal::NotEnoughMemory { name: vm.name.clone(), needs, available };
+        vm.state = VmState::Off;
+        vm.reason = Some(refusal.to_string());
+        let numbers = vec![("needs_bytes", needs.get()), ("available_bytes", available.get())];
+        self.record(Some(id), NoticeKind::StartRefused, refusal.to_string(), numbers);
+        self.effects.push(Effect::Refused(id, refusal));
+    }
+
+    fn launched(&mut self, now: Instant, id: VmId, devices: DeviceFacts) {
+        let Some(vm) = self.vm_mut(id) else { return };
+        if vm.machine.is_none() || !matches!(vm.state, VmState::Starting | VmState::Stopping) {
+            return;
+        }
+        let stopping = vm.state == VmState::Stopping;
+        if !stopping {
+            vm.state = VmState::Booting;
+        }
+        let message = format!("{} started with {}", vm.name, devices.assigned());
+        let force_at = vm.machine.as_ref().and_then(|machine| machine.force_at);
+        vm.machine = Some(Machine { force_at, ..Machine::new(now, devices) });
+        self.record(Some(id), NoticeKind::Started, message, vec![("assigned_bytes", devices.assigned().get())]);
+        if stopping {
+            self.effects.push(Effect::Kill(id)); // asked to stop before it was up
+        }
+    }
+
+    fn launch_failed(&mut self, id: VmId, reason: String) {
+        let Some(vm) = self.vm_mut(id) else { return };
+        if !matches!(vm.state, VmState::Starting | VmState::Stopping) {
+            return;
+        }
+        let refusal = Refusal::LaunchFailed { name: vm.name.clone(), reason };
+        vm.state = VmState::Failed;
+        vm.reason = Some(refusal.to_string());
+        vm.machine = None;
+        self.due = true;
+        self.record(Some(id), NoticeKind::Failed, refusal.to_string(), Vec::new());
+        self.effects.push(Effect::Refused(id, refusal));
+    }
+
+    fn adopted(&mut self, now: Instant, id: VmId, devices: DeviceFacts, paused: bool) {
+        let Some(vm) = self.vm_mut(id) else { return };
+        if vm.machine.is_some() {
+            return;
+        }
+        vm.state = if paused { VmState::Paused } else { VmState::Booting };
+        vm.reason = (!paused).then(|| "found running; waiting for its guest to report".to_owned());
+        vm.machine = Some(Machine::new(now, devices));
+        let message = format!("{} was found running with {}", vm.name, devices.assigned());
+        // An order of the daemon before us may still be outstanding in the
+        // balloon: what it holds now becomes the order.
+        self.effects.push(Effect::Order { vm: id, balloon: devices.balloon_actual, plugged: devices.plugged });
+        self.record(Some(id), NoticeKind::Adopted, message, vec![("assigned_bytes", devices.assigned().get())]);
+        self.starts.retain(|start| start.vm != id);
+    }
+
+    fn devices(&mut self, now: Instant, id: VmId, devices: DeviceFacts) {
+        let Some(vm) = self.vm_mut(id) else { return };
+        let Some(machine) = vm.machine.as_mut() else { return };
+        let before = machine.devices;
+        let charge_before = machine.charge();
+        machine.move_to(devices);
+        let change = if vm.state == VmState::Running && !machine.reset_held {
+            machine.stall.watch(now, machine.promise, &before, &devices)
+        } else {
+            StallChange::None
+        };
+        let returned = machine.charge() < charge_before;
+        let (was, is) = (before.assigned(), devices.assigned());
+        self.totals.added = self.totals.added.saturating_add(is.saturating_sub(was));
+        self.totals.removed = self.totals.removed.saturating_add(was.saturating_sub(is));
+        self.due |= (returned && self.hungry) || change != StallChange::None;
+        self.stall_changed(now, id, change);
+        self.move_ended(now, id);
+    }
+
+    fn stall_changed(&mut self, now: Instant, id: VmId, change: StallChange) {
+        let Some(vm) = self.vm_mut(id) else { return };
+        let Some(machine) = vm.machine.as_mut() else { return };
+        let (held, promised) = (machine.devices.assigned(), machine.promise.assigned());
+        let numbers = vec![("assigned_bytes", held.get()), ("asked_bytes", promised.get())];
+        let name = &vm.name;
+        let (kind, message) = match change {
+            StallChange::None => return,
+            StallChange::Pinned => {
+                let wanted = machine.promise.assigned();
+                machine.promise = Promise::plan(&machine.devices, wanted, true);
+                let Promise { balloon, plugged } = machine.promise;
+                self.effects.push(Effect::Order { vm: id, balloon, plugged });
+                return;
+            }
+            StallChange::Stuck => {
+                // Let it keep what it holds. The balloon's figure is stale while
+                // its driver is away, so what was given to it stays charged.
+                let held = Promise::held(&machine.devices);
+                let balloon = held.balloon.max(machine.promise.balloon);
+                machine.promise = Promise { balloon, plugged: held.plugged };
+                let message =
+                    format!("{name} does not move its memory: asked for {promised}, it stays at {}", held.assigned());
+                self.effects.push(Effect::Order { vm: id, balloon, plugged: held.plugged });
+                (NoticeKind::Stuck, message)
+            }
+            StallChange::Recovered => (NoticeKind::Recovered, format!("{name} moves its memory again, now at {held}")),
+        };
+        let _ = now;
+        self.record(Some(id), kind, message, numbers);
+    }
+
+    /// Writes the sentence of a move that has arrived.
+    fn move_ended(&mut self, now: Instant, id: VmId) {
+        let Some(vm) = self.vm_mut(id) else { return };
+        let Some(machine) = vm.machine.as_mut() else { return };
+        if machine.promise != Promise::held(&machine.devices) {
+            return;
+        }
+        let Some(Move { since, from }) = machine.moving.take() else { return };
+        let (to, demand) = (machine.devices.assigned(), machine.demand.current());
+        let (kind, verb) = if to > from { (NoticeKind::Grew, "grew") } else { (NoticeKind::Shrank, "shrank") };
+        if to.get().abs_diff(from.get()) < NOTABLE.get() {
+            return;
+        }
+        let took = now.millis_since(since);
+        let message = format!(
+            "{} {verb} from {} to {} MiB in {took} ms; its demand is {} MiB",
+            vm.name,
+            from.mib(),
+            to.mib(),
+            demand.mib()
+        );
+        let numbers =
+            vec![("from_bytes", from.get()), ("to_bytes", to.get()), ("demand_bytes", demand.get()), ("took_ms", took)];
+        self.record(Some(id), kind, message, numbers);
+    }
+
+    fn report(&mut self, now: Instant, id: VmId, report: GuestReport) {
+        let Some(vm) = self.vm_mut(id) else { return };
+        let Vm { settings, state, reason, machine: Some(machine), name } = vm else { return };
+        if machine.reset_held || *state == VmState::Starting || !machine.observe(now, report, settings) {
+            return;
+        }
+        let was_silent = machine.silent_since.take().is_some();
+        let urgent = machine.demand.current() > machine.promise.assigned();
+        let message = format!("{name} reports again");
+        let first = *state == VmState::Booting;
+        if first {
+            *state = VmState::Running;
+            *reason = None;
+        }
+        self.due |= urgent || first || was_silent;
+        if was_silent {
+            self.record(Some(id), NoticeKind::Recovered, message, Vec::new());
+        }
+    }
+
+    fn stop(&mut self, now: Instant, id: VmId, grace_ms: Option<u64>) {
+        let Some(vm) = self.vm_mut(id) else { return };
+        match (&mut vm.machine, vm.state) {
+            (None, VmState::Starting) => {
+                vm.state = VmState::Off;
+                vm.reason = None;
+                let name = vm.name.clone();
+                self.starts.retain(|start| start.vm != id);
+                self.effects.push(Effect::Refused(id, Refusal::Cancelled { name }));
+            }
+            (Some(machine), state) => {
+                machine.restarting = false;
+                machine.force_at = grace_ms.map(|grace| now.plus_millis(grace));
+                vm.state = VmState::Stopping;
+                let launching = state == VmState::Starting && !machine.reset_held;
+                match grace_ms {
+                    // A paused or held guest can't answer the button.
+                    Some(_) if !machine.reset_held && state != VmState::Paused && !launching => {
+                        self.effects.push(Effect::PowerDown(id));
+                    }
+                    _ if launching => {} // Launched comes next and ends it
+                    _ => self.effects.push(Effect::Kill(id)),
+                }
+            }
+            (None, _) => self.refuse_state(id, "stop"),
+        }
+    }
+
+    fn restart(&mut self, now: Instant, id: VmId, grace_ms: Option<u64>) {
+        let Some(vm) = self.vm_mut(id) else { return };
+        let restartable = matches!(vm.state, VmState::Running | VmState::Booting | VmState::Paused);
+        let (Some(machine), true) = (&mut vm.machine, restartable) else {
+            return self.refuse_state(id, "restart");
+        };
+        machine.restarting = true;
+        match grace_ms {
+            Some(grace) if vm.state != VmState::Paused => {
+                machine.force_at = Some(now.plus_millis(grace));
+                self.effects.push(Effect::PowerDown(id));
+            }
+            _ => self.effects.push(Effect::HoldForReset(id)),
+        }
+    }
+
+    fn reset_held(&mut self, id: VmId) {
+        let Some(vm) = self.vm_mut(id) else { return };
+        let Some(machine) = vm.machine.as_mut() else { return };
+        if vm.state == VmState::Stopping {
+            return self.effects.push(Effect::Kill(id));
+        }
+        if machine.reset_held {
+            return;
+        }
+        machine.reset_held = true;
+        machine.restarting = false;
+        machine.force_at = None;
+        vm.state = VmState::Starting;
+        vm.reason = Some("restarting; waiting for memory".to_owned());
+        let message = format!("{} restarts: it needs {} to boot", vm.name, machine.devices.boot);
+        let numbers =
+            vec![("assigned_bytes", machine.devices.assigned().get()), ("boot_bytes", machine.devices.boot.get())];
+        self.due = true;
+        self.record(Some(id), NoticeKind::Restarting, message, numbers);
+    }
+
+    /// Memory for the reset is there: charge it and go.
+    pub(super) fn continue_reset(&mut self, now: Instant, id: VmId) {
+        let Some(vm) = self.vm_mut(id) else { return };
+        let Some(machine) = vm.machine.as_mut() else { return };
+        let boot = machine.devices.boot;
+        let (counters, high_water, since) = (machine.counters, machine.high_water, machine.since);
+        let mut fresh = Machine { counters, high_water, since, ..Machine::new(now, machine.devices) };
+        fresh.promise = Promise { balloon: boot, plugged: Bytes::ZERO };
+        *machine = fresh;
+        vm.state = VmState::Booting;
+        vm.reason = None;
+        self.effects.push(Effect::Order { vm: id, balloon: boot, plugged: Bytes::ZERO });
+        self.effects.push(Effect::ContinueReset(id));
+    }
+
+    fn powered_off(&mut self, id: VmId) {
+        let Some(vm) = self.vm_mut(id) else { return };
+        let Some(machine) = vm.machine.as_mut() else { return };
+        if machine.restarting {
+            return self.reset_held(id);
+        }
+        vm.state = VmState::Stopping;
+        self.effects.push(Effect::Kill(id));
+    }
+
+    fn stand_still(&mut self, id: VmId, still: bool) {
+        let Some(vm) = self.vm(id) else { return };
+        match (vm.state, still) {
+            (VmState::Running | VmState::Booting, true) => self.effects.push(Effect::Pause(id)),
+            (VmState::Paused, false) => self.effects.push(Effect::Resume(id)),
+            (_, true) => self.refuse_state(id, "pause"),
+            (_, false) => self.refuse_state(id, "resume"),
+        }
+    }
+
+    fn stands_still(&mut self, now: Instant, id: VmId, still: bool) {
+        let Some(vm) = self.vm_mut(id) else { return };
+        let Some(machine) = vm.machine.as_mut() else { return };
+        match (vm.state, still) {
+            (VmState::Running | VmState::Booting, true) => vm.state = VmState::Paused,
+            (VmState::Paused, false) => {
+                vm.state = if machine.report.is_some() { VmState::Running } else { VmState::Booting };
+                // The guest could not report while it stood still.
+                if let Some((at, _)) = machine.report.as_mut() {
+                    *at = now;
+                }
+            }
+            _ => return,
+        }
+        self.due = true;
+    }
+
+    fn exited(&mut self, id: VmId, exit: Exit) {
+        let Some(vm) = self.vm_mut(id) else { return };
+        if vm.machine.take().is_none() {
+            return;
+        }
+        let asked = vm.state == VmState::Stopping;
+        let (state, kind, message) = match exit {
+            Exit::Failed(reason) if !asked => {
+                (VmState::Failed, NoticeKind::Failed, format!("{} failed: {reason}", vm.name))
+            }
+            _ => (VmState::Off, NoticeKind::Stopped, format!("{} stopped", vm.name)),
+        };
+        vm.state = state;
+        vm.reason = (state == VmState::Failed).then(|| message.clone());
+        self.due = true;
+        self.record(Some(id), kind, message, Vec::new());
+    }
+
+    /// Time alone changes some things: guests fall silent, patience ends,
+    /// and states that lasted are told.
+    pub(super) fn look_at_clocks(&mut self, now: Instant) {
+        for index in 0..self.vms.len() {
+            let id = VmId(u32::try_from(index).unwrap_or(u32::MAX));
+            let Some(vm) = self.vm_mut(id) else { continue };
+            let Some(machine) = vm.machine.as_mut() else { continue };
+            let patience_ended = machine.force_at.is_some_and(|at| now >= at);
+            if patience_ended {
+                machine.force_at = None;
+                let effect = if machine.restarting { Effect::HoldForReset(id) } else { Effect::Kill(id) };
+                self.effects.push(effect);
+                continue;
+            }
+            self.look_for_silence(now, id);
+            self.look_at_status(id);
+        }
+    }
+
+    fn look_for_silence(&mut self, now: Instant, id: VmId) {
+        let Some(vm) = self.vm_mut(id) else { return };
+        let (VmState::Running, Some(machine)) = (vm.state, vm.machine.as_mut()) else { return };
+        let Some((at, _)) = &machine.report else { return };
+        if machine.silent_since.is_some() || now.millis_since(*at) < SILENT_AFTER_MS {
+            return;
+        }
+        machine.silent_since = Some(*at);
+        let message = format!(
+            "{} has stopped reporting; it keeps what it holds, {}, until it reports again",
+            vm.name,
+            machine.devices.assigned()
+        );
+        self.record(Some(id), NoticeKind::Stuck, message, Vec::new());
+    }
+
+    fn look_at_status(&mut self, id: VmId) {
+        let Some(vm) = self.vm_mut(id) else { return };
+        let status = vm.memory_status();
+        let Some(machine) = vm.machine.as_mut() else { return };
+        let before = std::mem::replace(&mut machine.status, status);
+        let (Some(is), true) = (status, before != status) else { return };
+        let (demand, assigned) = (machine.demand.current(), machine.devices.assigned());
+        let word = match is {
+            crate::MemoryStatus::Ok => "OK",
+            crate::MemoryStatus::Warning => "Warning",
+            crate::MemoryStatus::Low => "Low",
+        };
+        let message = format!(
+            "Memory status of {} is {word}: demand {} MiB, assigned {} MiB",
+            vm.name,
+            demand.mib(),
+            assigned.mib()
+        );
+        let numbers = vec![("demand_bytes", demand.get()), ("assigned_bytes", assigned.get())];
+        self.record(Some(id), NoticeKind::StatusChanged, message, numbers);
+    }
+
+    /// Promises `wanted` to a VM and orders it, if that changes anything.
+    pub(super) fn order(&mut self, now: Instant, id: VmId, promise: Promise) {
+        let Some(vm) = self.vm_mut(id) else { return };
+        let Some(machine) = vm.machine.as_mut() else { return };
+        if promise == machine.promise {
+            return;
+        }
+        let grows = promise.assigned() > machine.promise.assigned();
+        if machine.moving.is_none() {
+            machine.moving = Some(Move { since: now, from: machine.devices.assigned() });
+        }
+        let counters = &mut machine.counters;
+        *(if grows { &mut counters.add_operations } else { &mut counters.remove_operations }) += 1;
+        machine.promise = promise;
+        machine.stall.ordered(now);
+        let Promise { balloon, plugged } = promise;
+        self.effects.push(Effect::Order { vm: id, balloon, plugged });
+        *(if grows { &mut self.totals.add_operations } else { &mut self.totals.remove_operations }) += 1;
+    }
+}

@@ -1,0 +1,210 @@
+//! The engine: facts in, effects out, and nothing else.
+//!
+//! ```text
+//! Input ──▶ handle ──▶ lifecycle   one VM: its state, its machine, its reports
+//!                 └──▶ rebalance   all VMs: who gets what (when something is due)
+//!                          └──▶ Effect…
+//! ```
+//!
+//! The caller hands in every fact with the time at which it learned it, carries
+//! out the effects in order, and sends [`Input::Tick`] at [`Engine::deadline`].
+//! The same inputs give the same effects.
+
+mod lifecycle;
+mod rebalance;
+mod snapshot;
+
+use std::collections::VecDeque;
+
+use dynmem_units::Bytes;
+
+pub use snapshot::{DriverSnapshot, HostSnapshot, VmSnapshot};
+
+use crate::{
+    Effect, Event, HostConfig, Input, Instant, MemorySettings, Notice, NoticeKind, SettingsError, VmId, VmState,
+    host::Host,
+    vm::{Counters, Vm},
+};
+
+/// Between two ticks while nothing is urgent: demand sinks and silence grows
+/// without any event.
+const TICK_MS: u64 = 1_000;
+/// Decisions are at least this far apart, so that a thousand reports in one
+/// instant cost one decision.
+const DECISION_MS: u64 = 10;
+/// VM numbers are indices: a bound on them bounds memory.
+const VM_IDS_MAX: u32 = 1 << 20;
+
+/// A start that waits for memory.
+#[derive(Clone, Copy, Debug)]
+struct PendingStart {
+    vm: VmId,
+    overhead: Bytes,
+    since: Instant,
+}
+
+/// The state machine. See the module's head.
+#[derive(Debug)]
+pub struct Engine {
+    host: Host,
+    /// Indexed by [`VmId`].
+    vms: Vec<Option<Vm>>,
+    /// In the order in which they were asked.
+    starts: VecDeque<PendingStart>,
+    totals: Counters,
+    decided_at: Instant,
+    ticked_at: Instant,
+    /// Something changed that a decision should look at.
+    due: bool,
+    /// The last decision left a need unmet: memory that comes back is urgent.
+    hungry: bool,
+    effects: Vec<Effect>,
+}
+
+impl Engine {
+    /// An engine without VMs.
+    pub fn new(config: HostConfig) -> Self {
+        Self {
+            host: Host::new(config),
+            vms: Vec::new(),
+            starts: VecDeque::new(),
+            totals: Counters::default(),
+            decided_at: Instant::default(),
+            ticked_at: Instant::default(),
+            due: false,
+            hungry: false,
+            effects: Vec::new(),
+        }
+    }
+
+    /// Takes one input and says what to do about it. Inputs about unknown VMs
+    /// are late news of the past, and ignored.
+    pub fn handle(&mut self, now: Instant, input: Input) -> Vec<Effect> {
+        debug_assert!(self.effects.is_empty(), "every call hands its effects out");
+        let charged_before = self.charged();
+        let capacity_before = self.host.capacity(charged_before);
+        match input {
+            Input::Vm(vm, event) => self.vm_event(now, vm, event),
+            Input::Host(facts) => self.host_facts(facts),
+            Input::Tick => self.tick(now),
+        }
+        if self.due && now.millis_since(self.decided_at) >= DECISION_MS {
+            self.decide(now);
+        }
+        self.assert_invariants(charged_before, capacity_before);
+        std::mem::take(&mut self.effects)
+    }
+
+    /// When the engine wants its next [`Input::Tick`].
+    pub fn deadline(&self) -> Instant {
+        let tick = self.ticked_at.plus_millis(TICK_MS);
+        if self.due { tick.min(self.decided_at.plus_millis(DECISION_MS)) } else { tick }
+    }
+
+    /// Checks `new` as the next settings of a VM, with the rules for its state.
+    /// Unknown VMs count as off.
+    pub fn check_settings(&self, vm: VmId, new: &MemorySettings) -> Result<(), SettingsError> {
+        match self.vm(vm) {
+            Some(Vm { machine: Some(machine), settings, .. }) => settings.check_change(new, machine.devices.reach()),
+            Some(vm) if vm.state == VmState::Starting => vm.settings.check_change(new, vm.settings.maximum),
+            _ => new.check(),
+        }
+    }
+
+    fn vm(&self, id: VmId) -> Option<&Vm> {
+        self.vms.get(id.0 as usize)?.as_ref()
+    }
+
+    fn vm_mut(&mut self, id: VmId) -> Option<&mut Vm> {
+        self.vms.get_mut(id.0 as usize)?.as_mut()
+    }
+
+    /// Every VM with its number, in the order of numbers.
+    fn each(&self) -> impl Iterator<Item = (VmId, &Vm)> {
+        (0_u32..).zip(&self.vms).filter_map(|(id, vm)| Some((VmId(id), vm.as_ref()?)))
+    }
+
+    /// The sum of all charges.
+    fn charged(&self) -> Bytes {
+        self.vms.iter().flatten().map(Vm::charge).sum()
+    }
+
+    fn record(&mut self, vm: Option<VmId>, kind: NoticeKind, message: String, numbers: Vec<(&'static str, u64)>) {
+        self.effects.push(Effect::Record(Notice { vm, kind, message, numbers }));
+    }
+
+    fn host_facts(&mut self, facts: crate::HostFacts) {
+        if !self.host.observe(facts) {
+            return;
+        }
+        self.due = true;
+        let available = facts.available;
+        let message = if self.host.under_pressure {
+            format!("The host is under pressure: {available} available; VMs give memory back")
+        } else {
+            format!("The host has recovered: {available} available")
+        };
+        self.record(None, NoticeKind::HostPressure, message, vec![("host_available_bytes", available.get())]);
+    }
+
+    fn tick(&mut self, now: Instant) {
+        if now.millis_since(self.ticked_at) >= TICK_MS || now < self.ticked_at {
+            self.ticked_at = now;
+            self.due = true;
+            self.look_at_clocks(now);
+        }
+    }
+
+    /// Invariants 1 and 2 of the design, as far as one call can break them.
+    /// What guests or the host do on their own may exceed the capacity; what
+    /// the engine gives may not.
+    fn assert_invariants(&self, charged_before: Bytes, capacity_before: Bytes) {
+        if !cfg!(debug_assertions) {
+            return;
+        }
+        let (charged, capacity) = (self.charged(), self.host.config.lendable());
+        let given = self.effects.iter().any(|effect| matches!(effect, Effect::Order { .. } | Effect::Launch(_)));
+        assert!(
+            !given || charged <= capacity.max(charged_before).max(capacity_before),
+            "an order promised a byte twice: {charged} charged of {capacity}"
+        );
+        for (id, vm) in self.each() {
+            let (Some(machine), true) = (&vm.machine, vm.settings.dynamic) else { continue };
+            let promised = machine.promise.assigned();
+            let ordered = self.effects.iter().any(|effect| matches!(effect, Effect::Order { vm, .. } if *vm == id));
+            if ordered && vm.state == VmState::Running {
+                assert!(promised <= vm.settings.maximum.max(machine.devices.assigned()), "{} above maximum", vm.name);
+                assert!(promised >= vm.settings.minimum.min(machine.devices.assigned()), "{} below minimum", vm.name);
+            }
+        }
+    }
+}
+
+/// Puts a VM at its number; numbers beyond the bound are refused.
+fn place(vms: &mut Vec<Option<Vm>>, id: VmId, vm: Vm) -> bool {
+    if id.0 >= VM_IDS_MAX {
+        return false;
+    }
+    let index = id.0 as usize;
+    if vms.len() <= index {
+        vms.resize_with(index + 1, || None);
+    }
+    if vms[index].is_some() {
+        return false;
+    }
+    vms[index] = Some(vm);
+    true
+}
+
+impl Engine {
+    fn vm_event(&mut self, now: Instant, id: VmId, event: Event) {
+        if let Event::Defined { name, settings } = event {
+            place(&mut self.vms, id, Vm::new(name, settings));
+        } else if self.vm(id).is_some() {
+            self.known_vm_event(now, id, event);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,298 @@
+//! One decision: who gets what, who gives what back, who may start.
+//!
+//! ```text
+//! elastic VMs ──▶ entitle: what each should have   (minimum, demand, buffer: ranks)
+//!             ──▶ grow:    what fits now is given  (demand, then resets, then buffers)
+//!             ──▶ admit:   starts take what nobody is entitled to
+//!             ──▶ reclaim: what was missing is asked back from surplus, and only that
+//! ```
+//! Shares are weighted max-min within a rank ([`crate::share`]); a rank is
+//! served only when the one before is. Memory on its way back counts as coming
+//! once, so nothing is asked twice.
+
+use dynmem_units::Bytes;
+
+use super::{Engine, PendingStart};
+use crate::{
+    Instant, VmId,
+    ledger::Promise,
+    share::{Claim, share},
+    vm::{Machine, Vm},
+};
+
+/// A start that waits longer than this for reclaimed memory is refused.
+const START_PATIENCE_MS: u64 = 60_000;
+
+/// One elastic VM in a decision. Amounts are in blocks.
+struct Entry {
+    id: VmId,
+    weight: u64,
+    /// What it may not sink below now: its minimum, or what a stuck one holds.
+    floor: u64,
+    demand: u64,
+    target: u64,
+    /// The part of the buffer that may be missing before it is refilled.
+    slack: u64,
+    /// What it has been promised.
+    promised: u64,
+    /// What is charged already, overhead excluded: promised, or still held.
+    covered: u64,
+    /// What it should have: the outcome of [`entitle`].
+    entitled: u64,
+}
+
+fn blocks(bytes: Bytes) -> u64 {
+    bytes.get() / Bytes::BLOCK.get()
+}
+
+fn bytes(blocks: u64) -> Bytes {
+    Bytes::BLOCK.scale(blocks, 1)
+}
+
+impl Entry {
+    fn new(now: Instant, id: VmId, vm: &Vm, machine: &Machine) -> Self {
+        let promised = blocks(machine.promise.assigned());
+        let minimum = blocks(vm.settings.minimum);
+        let floor = if machine.stall.resting(now) { promised.max(minimum) } else { minimum };
+        let target = blocks(vm.target(machine)).max(floor);
+        Self {
+            id,
+            weight: u64::from(vm.settings.weight.get()),
+            floor,
+            demand: blocks(vm.demand(machine)).clamp(floor, target),
+            target,
+            slack: blocks(vm.slack(machine)),
+            promised,
+            covered: blocks(machine.charge().saturating_sub(machine.devices.overhead)),
+            entitled: floor,
+        }
+    }
+
+    /// True if less than its demand, or its minimum, has been promised.
+    fn in_need(&self) -> bool {
+        self.promised < self.demand
+    }
+
+    /// Blocks promised beyond what it is entitled to.
+    fn surplus(&self) -> u64 {
+        self.promised.saturating_sub(self.entitled)
+    }
+
+    /// What to grow to, if growing is worth an operation now.
+    fn wants(&self) -> Option<u64> {
+        let missing = self.entitled.saturating_sub(self.promised);
+        (missing > 0 && (self.in_need() || missing > self.slack)).then_some(self.entitled)
+    }
+}
+
+/// Says what every VM should have of `room` blocks: minimum, then demand, then
+/// buffers, of which `held_back` blocks of room are withheld.
+fn entitle(entries: &mut [Entry], room: u64, held_back: u64) {
+    let targets: u64 = entries.iter().map(|entry| entry.target).sum();
+    if targets <= room.saturating_sub(held_back) {
+        for entry in entries {
+            entry.entitled = entry.target;
+        }
+        return;
+    }
+    let claim = |floor: fn(&Entry) -> u64, ceiling: fn(&Entry) -> u64| {
+        move |entry: &Entry| Claim { weight: entry.weight, floor: floor(entry), ceiling: ceiling(entry) }
+    };
+    let demands: u64 = entries.iter().map(|entry| entry.demand).sum();
+    let shares = if demands > room {
+        let claims: Vec<_> = entries.iter().map(claim(|e| e.floor, |e| e.demand)).collect();
+        share(room, &claims)
+    } else {
+        let claims: Vec<_> = entries.iter().map(claim(|e| e.demand, |e| e.target)).collect();
+        share(room.saturating_sub(held_back).max(demands), &claims)
+    };
+    for (entry, blocks) in entries.iter_mut().zip(shares) {
+        entry.entitled = blocks;
+    }
+}
+
+/// The memory that a decision has to work with. Blocks.
+struct Purse {
+    /// Not charged to anybody.
+    free: u64,
+    /// Asked back, and not back yet.
+    returning: u64,
+    /// Needed and not given.
+    short: u64,
+}
+
+impl Engine {
+    /// Decides now. See the module's head.
+    pub(super) fn decide(&mut self, now: Instant) {
+        self.due = false;
+        self.decided_at = now;
+        for vm in self.vms.iter_mut().flatten() {
+            if let Some(machine) = vm.machine.as_mut()
+                && machine.silent_since.is_none()
+            {
+                machine.demand.sink(now);
+            }
+        }
+        let (mut entries, mut purse, room) = self.survey(now);
+        let resets = self.held_resets();
+        let reset_needs: u64 = resets.iter().map(|(_, needs)| needs).sum();
+        entitle(&mut entries, room, reset_needs);
+
+        self.grow(now, &mut entries, &mut purse, Entry::in_need);
+        for (id, needs) in resets {
+            if needs <= purse.free {
+                purse.free -= needs;
+                self.continue_reset(now, id);
+            } else {
+                purse.short += needs - purse.free;
+                purse.free = 0;
+            }
+        }
+        self.grow(now, &mut entries, &mut purse, |entry| !entry.in_need());
+        let spare = self.spare(&entries, room, reset_needs);
+        self.admit_starts(now, &mut purse, spare);
+        self.hungry = purse.short > 0;
+        self.reclaim(now, &entries, &purse);
+    }
+
+    /// Collects the elastic VMs, what is free, and the room they share.
+    fn survey(&self, now: Instant) -> (Vec<Entry>, Purse, u64) {
+        let charged = self.charged();
+        let capacity = self.host.capacity(charged);
+        let (mut entries, mut elastic, mut returning) = (Vec::with_capacity(self.vms.len()), Bytes::ZERO, Bytes::ZERO);
+        for (id, vm) in self.each() {
+            let Some(machine) = vm.elastic() else { continue };
+            elastic = elastic.saturating_add(machine.charge().saturating_sub(machine.devices.overhead));
+            returning = returning.saturating_add(machine.promise.returning(&machine.devices));
+            entries.push(Entry::new(now, id, vm, machine));
+        }
+        let room = capacity.saturating_sub(charged.saturating_sub(elastic));
+        let purse = Purse {
+            free: blocks(capacity.saturating_sub(charged)),
+            returning: blocks(returning),
+            // What guests or the host took beyond the capacity is asked back.
+            short: blocks(charged.saturating_sub(capacity).align_up(Bytes::BLOCK)),
+        };
+        (entries, purse, blocks(room))
+    }
+
+    /// Machines held before a reset, and the blocks that each needs.
+    fn held_resets(&self) -> Vec<(VmId, u64)> {
+        let held = self.each().filter_map(|(id, vm)| {
+            let machine = vm.machine.as_ref().filter(|machine| machine.reset_held)?;
+            Some((id, blocks(machine.reset_needs().align_up(Bytes::BLOCK))))
+        });
+        held.collect()
+    }
+
+    /// Gives what is wanted by the entries that `rank` selects: all of it if it
+    /// fits, else by weight what is free.
+    fn grow(&mut self, now: Instant, entries: &mut [Entry], purse: &mut Purse, rank: fn(&Entry) -> bool) {
+        let wanted: Vec<(usize, u64)> = (entries.iter().enumerate())
+            .filter(|(_, entry)| rank(entry))
+            .filter_map(|(index, entry)| Some((index, entry.wants()?)))
+            .collect();
+        if wanted.is_empty() {
+            return;
+        }
+        // Memory on its way back from the same VM is its own again for free.
+        let claims: Vec<_> = (wanted.iter())
+            .map(|&(index, level)| {
+                let entry = &entries[index];
+                Claim { weight: entry.weight, floor: entry.covered.min(level), ceiling: level }
+            })
+            .collect();
+        let covered: u64 = claims.iter().map(|claim| claim.floor).sum();
+        let shares = share(covered + purse.free, &claims);
+        for (&(index, level), given) in wanted.iter().zip(shares) {
+            let entry = &mut entries[index];
+            let reached = self.grow_to(now, entry, given.max(entry.promised), purse);
+            purse.short += level.saturating_sub(reached.max(entry.covered));
+            entry.promised = reached;
+        }
+    }
+
+    /// Orders `level` blocks, or as many as are really free: the two devices
+    /// move in whole steps, and while they trade places both count.
+    fn grow_to(&mut self, now: Instant, entry: &Entry, level: u64, purse: &mut Purse) -> u64 {
+        let Some(machine) = self.vm(entry.id).and_then(|vm| vm.machine.as_ref()) else { return entry.promised };
+        let (devices, charge, pinned) = (machine.devices, machine.charge(), machine.stall.pinned(now));
+        let mut level = level;
+        for _ in 0..4 {
+            let promise = Promise::plan(&devices, bytes(level), pinned);
+            let more = blocks(promise.charge(&devices).saturating_sub(charge).align_up(Bytes::BLOCK));
+            if more <= purse.free {
+                if level <= entry.promised {
+                    return entry.promised;
+                }
+                purse.free -= more;
+                purse.returning =
+                    purse.returning.saturating_sub(level.saturating_sub(entry.promised).saturating_sub(more));
+                self.order(now, entry.id, promise);
+                return level;
+            }
+            level = level.saturating_sub(more - purse.free).max(entry.promised);
+        }
+        entry.promised
+    }
+
+    /// Blocks that nobody is entitled to: what starts may have. Only surplus
+    /// above target is touched for a start.
+    fn spare(&self, entries: &[Entry], room: u64, reset_needs: u64) -> u64 {
+        // A stuck VM keeps its surplus, entitled or not.
+        let kept: u64 = entries.iter().map(|entry| entry.target.max(entry.floor)).sum();
+        room.saturating_sub(kept).saturating_sub(reset_needs)
+    }
+
+    /// Lets waiting starts go in the order in which they were asked.
+    fn admit_starts(&mut self, now: Instant, purse: &mut Purse, mut spare: u64) {
+        while let Some(&PendingStart { vm: id, overhead, since }) = self.starts.front() {
+            let Some(vm) = self.vm(id) else {
+                self.starts.pop_front();
+                continue;
+            };
+            let needs = vm.settings.startup.saturating_add(overhead);
+            let wanted = blocks(needs.align_up(Bytes::BLOCK));
+            if wanted <= purse.free && wanted <= spare {
+                purse.free -= wanted;
+                spare -= wanted;
+                self.starts.pop_front();
+                self.admit(now, id, overhead);
+            } else if wanted <= spare && now.millis_since(since) < START_PATIENCE_MS {
+                purse.short += wanted - purse.free;
+                purse.free = 0;
+                return; // the next in line waits behind this one
+            } else {
+                self.starts.pop_front();
+                self.refuse_start(id, needs, bytes(spare));
+            }
+        }
+    }
+
+    /// Asks back what is short and not coming yet, from everybody's surplus in
+    /// proportion to it.
+    fn reclaim(&mut self, now: Instant, entries: &[Entry], purse: &Purse) {
+        let wanted = purse.short.saturating_sub(purse.returning);
+        let donors: Vec<&Entry> = entries.iter().filter(|entry| entry.surplus() > 0).collect();
+        let surplus: u64 = donors.iter().map(|entry| entry.surplus()).sum();
+        let mut missing = wanted.min(surplus);
+        for donor in donors {
+            let part = u128::from(donor.surplus()) * u128::from(wanted.min(surplus));
+            let part = u64::try_from(part.div_ceil(u128::from(surplus.max(1)))).unwrap_or(u64::MAX);
+            let part = part.min(missing).min(donor.surplus());
+            missing -= part;
+            if part > 0 {
+                self.shrink_to(now, donor.id, bytes(donor.promised - part));
+            }
+        }
+    }
+
+    fn shrink_to(&mut self, now: Instant, id: VmId, level: Bytes) {
+        let Some(machine) = self.vm(id).and_then(|vm| vm.machine.as_ref()) else { return };
+        let promise = Promise::plan(&machine.devices, level, machine.stall.pinned(now));
+        // Shrinking may trade one device for the other only within the charge.
+        if promise.charge(&machine.devices) <= machine.charge() {
+            self.order(now, id, promise);
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! What people and programs may see of the engine: plain values, computed when
+//! asked for.
+
+use dynmem_units::{Bytes, Percent};
+use serde::Serialize;
+
+use super::Engine;
+use crate::{
+    GuestReport, Instant, MemorySettings, MemoryStatus, VmId, VmState,
+    vm::{Counters, Machine, PressureHistory, Vm},
+};
+
+/// Whether a VM's memory can be moved, and if not, why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "is")]
+pub enum DriverSnapshot {
+    /// There is no machine.
+    None,
+    /// The guest has not spoken yet.
+    Waiting,
+    /// Works.
+    Working,
+    /// Does not do what it was asked, since so many milliseconds.
+    Stuck {
+        /// How long.
+        for_ms: u64,
+    },
+    /// Has not reported since so many milliseconds.
+    Silent {
+        /// How long.
+        for_ms: u64,
+    },
+}
+
+/// One VM at one instant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct VmSnapshot {
+    /// Its number.
+    pub id: VmId,
+    /// Its name.
+    pub name: String,
+    /// Its settings.
+    pub settings: MemorySettings,
+    /// Its state.
+    pub state: VmState,
+    /// Why it is in this state, where that is not obvious.
+    pub reason: Option<String>,
+    /// Memory lent to it now.
+    pub assigned: Bytes,
+    /// What it has been promised: where `assigned` is going.
+    pub promised: Bytes,
+    /// What its guest needs.
+    pub demand: Bytes,
+    /// Demand and buffer, between minimum and maximum.
+    pub target: Bytes,
+    /// Demand by assigned; none before the guest has spoken.
+    pub pressure: Option<Percent>,
+    /// Pressure since then.
+    pub pressure_history: PressureHistory,
+    /// None for off and static VMs.
+    pub status: Option<MemoryStatus>,
+    /// The hypervisor's own memory for it.
+    pub overhead: Bytes,
+    /// What the ledger counts.
+    pub charge: Bytes,
+    /// Memory in the balloon.
+    pub ballooned: Bytes,
+    /// Memory hot-added.
+    pub plugged: Bytes,
+    /// The guest's last word.
+    pub report: Option<GuestReport>,
+    /// The most memory that the guest has seen.
+    pub high_water: Bytes,
+    /// Whether its memory can be moved.
+    pub driver: DriverSnapshot,
+    /// What moved.
+    pub counters: Counters,
+}
+
+/// The host at one instant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HostSnapshot {
+    /// Memory that the host and all VMs share.
+    pub memory: Bytes,
+    /// The part that is never lent.
+    pub reserve: Bytes,
+    /// What all VMs are charged.
+    pub charged: Bytes,
+    /// What can still be lent.
+    pub available: Bytes,
+    /// `available`, and what VMs hold beyond their targets.
+    pub available_for_balancing: Bytes,
+    /// Memory lent to all VMs, overhead excluded.
+    pub assigned: Bytes,
+    /// The hypervisor's own memory for all VMs.
+    pub overhead: Bytes,
+    /// Demand of all dynamic VMs by what they are assigned.
+    pub average_pressure: Percent,
+    /// Demand and overhead of all VMs by what can be lent.
+    pub system_pressure: Percent,
+    /// Whether the host itself is short.
+    pub under_pressure: bool,
+    /// `MemAvailable` of the host as last read.
+    pub host_available: Option<Bytes>,
+    /// PSI of the host as last read, hundredths of a per cent.
+    pub stall: u32,
+    /// What moved.
+    pub counters: Counters,
+}
+
+impl Engine {
+    /// Every VM, in the order of numbers.
+    pub fn vm_snapshots(&self, now: Instant) -> Vec<VmSnapshot> {
+        self.each().map(|(id, vm)| vm_snapshot(now, id, vm)).collect()
+    }
+
+    /// One VM.
+    pub fn vm_snapshot(&self, now: Instant, id: VmId) -> Option<VmSnapshot> {
+        Some(vm_snapshot(now, id, self.vm(id)?))
+    }
+
+    /// The host.
+    pub fn host_snapshot(&self) -> HostSnapshot {
+        let machines = || self.vms.iter().flatten().filter_map(|vm| Some((vm, vm.machine.as_ref()?)));
+        let elastic = || self.vms.iter().flatten().filter_map(|vm| Some((vm, vm.elastic()?)));
+        let demand_of = |(vm, machine): (&Vm, &Machine)| {
+            if vm.elastic().is_some() { machine.demand.current() } else { machine.devices.assigned() }
+        };
+        let charged = self.charged();
+        let available = self.host.capacity(charged).saturating_sub(charged);
+        let surplus: Bytes =
+            elastic().map(|(vm, machine)| machine.promise.assigned().saturating_sub(vm.target(machine))).sum();
+        let overhead: Bytes = machines().map(|(_, machine)| machine.devices.overhead).sum();
+        HostSnapshot {
+            memory: self.host.config.memory,
+            reserve: self.host.config.reserve,
+            charged,
+            available,
+            available_for_balancing: available.saturating_add(surplus),
+            assigned: machines().map(|(_, machine)| machine.devices.assigned()).sum(),
+            overhead,
+            average_pressure: Percent::ratio(
+                elastic().map(|(_, machine)| machine.demand.current()).sum(),
+                elastic().map(|(_, machine)| machine.devices.assigned()).sum(),
+            ),
+            system_pressure: Percent::ratio(
+                machines().map(demand_of).sum::<Bytes>().saturating_add(overhead),
+                self.host.config.lendable(),
+            ),
+            under_pressure: self.host.under_pressure,
+            host_available: self.host.facts.map(|facts| facts.available),
+            stall: self.host.facts.map_or(0, |facts| facts.stall),
+            counters: self.totals,
+        }
+    }
+}
+
+fn vm_snapshot(now: Instant, id: VmId, vm: &Vm) -> VmSnapshot {
+    let machine = vm.machine.as_ref();
+    let of = |get: fn(&Machine) -> Bytes| machine.map_or(Bytes::ZERO, get);
+    let spoken = machine.filter(|machine| machine.report.is_some());
+    VmSnapshot {
+        id,
+        name: vm.name.clone(),
+        settings: vm.settings.clone(),
+        state: vm.state,
+        reason: vm.reason.clone(),
+        assigned: of(|machine| machine.devices.assigned()),
+        promised: of(|machine| machine.promise.assigned()),
+        demand: of(|machine| machine.demand.current()),
+        target: spoken.map_or(Bytes::ZERO, |machine| vm.target(machine)),
+        pressure: spoken.map(|machine| Percent::ratio(machine.demand.current(), machine.devices.assigned())),
+        pressure_history: machine.map_or_else(PressureHistory::default, |machine| machine.pressure),
+        status: vm.memory_status(),
+        overhead: of(|machine| machine.devices.overhead),
+        charge: vm.charge(),
+        ballooned: of(|machine| machine.devices.boot.saturating_sub(machine.devices.balloon_actual)),
+        plugged: of(|machine| machine.devices.plugged),
+        report: machine.and_then(|machine| machine.report.as_ref()).map(|(_, report)| report.clone()),
+        high_water: of(|machine| machine.high_water),
+        driver: driver(now, machine),
+        counters: machine.map_or_else(Counters::default, |machine| machine.counters),
+    }
+}
+
+fn driver(now: Instant, machine: Option<&Machine>) -> DriverSnapshot {
+    let Some(machine) = machine else { return DriverSnapshot::None };
+    if let Some(since) = machine.silent_since {
+        return DriverSnapshot::Silent { for_ms: now.millis_since(since) };
+    }
+    match (machine.stall.stuck_since(), &machine.report) {
+        (Some(since), _) => DriverSnapshot::Stuck { for_ms: now.millis_since(since) },
+        (None, None) => DriverSnapshot::Waiting,
+        (None, Some(_)) => DriverSnapshot::Working,
+    }
+}

@@ -1,0 +1,262 @@
+//! What goes into the engine ([`Event`]) and what comes out ([`Effect`]).
+//!
+//! Events are facts or requests, already typed and bounded by whoever read
+//! them. Effects are requests to the outside; none of them is ever a question,
+//! so the engine never waits.
+
+use std::fmt;
+
+use dynmem_units::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::{DeviceFacts, GuestReport, HostFacts, MemorySettings};
+
+/// A VM's number: small, dense and stable while it is defined. The caller
+/// chooses it (0, 1, 2 …) and may use it again after [`Event::Forgotten`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct VmId(pub u32);
+
+/// Where a VM is in its life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VmState {
+    /// No machine; holds nothing.
+    #[default]
+    Off,
+    /// Asked to start (or to restart) and waiting for memory or for QEMU.
+    Starting,
+    /// The machine runs; its guest has not spoken yet.
+    Booting,
+    /// The guest has spoken.
+    Running,
+    /// Stopped in place by a person; keeps its memory.
+    Paused,
+    /// Asked to shut down.
+    Stopping,
+    /// As off, and not by anybody's wish.
+    Failed,
+}
+
+impl fmt::Display for VmState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Off => "off",
+            Self::Starting => "starting",
+            Self::Booting => "booting",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Stopping => "stopping",
+            Self::Failed => "failed",
+        })
+    }
+}
+
+/// Something that happened, or that a person wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A VM exists, off.
+    Defined {
+        /// Its name, for messages.
+        name: String,
+        /// Its settings, checked.
+        settings: MemorySettings,
+    },
+    /// The VM is gone. Ignored unless it is off.
+    Forgotten,
+    /// The VM has new settings, checked against [`crate::Engine::check_settings`].
+    Configured(MemorySettings),
+    /// A person wants the VM to run.
+    Start {
+        /// The hypervisor's own memory for it, as estimated before launch.
+        overhead: Bytes,
+    },
+    /// The machine runs. Answers [`Effect::Launch`].
+    Launched(DeviceFacts),
+    /// The machine could not be started. Answers [`Effect::Launch`].
+    LaunchFailed(String),
+    /// A machine of this VM was found running.
+    Adopted {
+        /// Its devices.
+        devices: DeviceFacts,
+        /// Whether it is paused.
+        paused: bool,
+    },
+    /// What the machine's devices hold now.
+    Devices(DeviceFacts),
+    /// What the guest says of itself.
+    Report(GuestReport),
+    /// A person wants the guest to shut down; `None` means at once.
+    Stop {
+        /// Milliseconds that the guest may take before it is switched off.
+        grace_ms: Option<u64>,
+    },
+    /// A person wants the guest to restart; `None` means at once.
+    Restart {
+        /// Milliseconds that the guest may take before it is reset.
+        grace_ms: Option<u64>,
+    },
+    /// The machine is held before a reset; no memory has moved yet.
+    ResetHeld,
+    /// The guest has shut itself down; the machine is held.
+    PoweredOff,
+    /// A person wants the machine to stand still.
+    Pause,
+    /// A person wants the machine to go on.
+    Resume,
+    /// The machine stands still.
+    Paused,
+    /// The machine goes on.
+    Resumed,
+    /// The machine is gone. The last event of a machine.
+    Exited(Exit),
+}
+
+/// How a machine ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// As asked, or by the guest's own shutdown.
+    Clean,
+    /// Otherwise; the text says how.
+    Failed(String),
+}
+
+/// What the engine is told: about a VM, the host, or the time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// About one VM.
+    Vm(VmId, Event),
+    /// About the host.
+    Host(HostFacts),
+    /// Time has passed: see [`crate::Engine::deadline`].
+    Tick,
+}
+
+/// What the engine wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Start this VM's machine; its memory is charged already.
+    Launch(VmId),
+    /// Give these orders to the memory devices, at once.
+    Order {
+        /// Whose devices.
+        vm: VmId,
+        /// Boot memory less the balloon.
+        balloon: Bytes,
+        /// Memory to be plugged by virtio-mem.
+        plugged: Bytes,
+    },
+    /// Press the machine's power button.
+    PowerDown(VmId),
+    /// End the machine at once.
+    Kill(VmId),
+    /// Hold the machine for a reset; answered by [`Event::ResetHeld`].
+    HoldForReset(VmId),
+    /// Reset the held machine and let it go on.
+    ContinueReset(VmId),
+    /// Let the machine stand still.
+    Pause(VmId),
+    /// Let the machine go on.
+    Resume(VmId),
+    /// A request can't be met, and nothing has changed.
+    Refused(VmId, Refusal),
+    /// Keep this in the event log.
+    Record(Notice),
+}
+
+/// Why a request was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The spec's own sentence.
+    #[error(
+        "Not enough memory in the system to start the virtual machine {name}: needs {needs}, {available} available"
+    )]
+    NotEnoughMemory {
+        /// The VM's name.
+        name: String,
+        /// Its startup memory and overhead.
+        needs: Bytes,
+        /// What could be lent, surplus of others included.
+        available: Bytes,
+    },
+    /// The VM is in a state that does not take this request.
+    #[error("Can't {request} {name}: it is {state}")]
+    WrongState {
+        /// What was asked, as a verb.
+        request: &'static str,
+        /// The VM's name.
+        name: String,
+        /// Its state.
+        state: VmState,
+    },
+    /// The start was given up before it was done.
+    #[error("The start of {name} was cancelled by a stop")]
+    Cancelled {
+        /// The VM's name.
+        name: String,
+    },
+    /// QEMU could not be started.
+    #[error("Can't start {name}: {reason}")]
+    LaunchFailed {
+        /// The VM's name.
+        name: String,
+        /// What QEMU or its launcher said.
+        reason: String,
+    },
+}
+
+/// What kind of thing a [`Notice`] tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "each name says it; the notices' sentences say the rest")]
+pub enum NoticeKind {
+    StartRefused,
+    Started,
+    Stopped,
+    Failed,
+    Grew,
+    Shrank,
+    Stuck,
+    Recovered,
+    StatusChanged,
+    SettingsChanged,
+    Restarting,
+    HostPressure,
+    Adopted,
+    DaemonStarted,
+}
+
+impl NoticeKind {
+    /// The name used in the log and on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::StartRefused => "start-refused",
+            Self::Started => "started",
+            Self::Stopped => "stopped",
+            Self::Failed => "failed",
+            Self::Grew => "grew",
+            Self::Shrank => "shrank",
+            Self::Stuck => "stuck",
+            Self::Recovered => "recovered",
+            Self::StatusChanged => "status-changed",
+            Self::SettingsChanged => "settings-changed",
+            Self::Restarting => "restarting",
+            Self::HostPressure => "host-pressure",
+            Self::Adopted => "adopted",
+            Self::DaemonStarted => "daemon-started",
+        }
+    }
+}
+
+/// Something worth keeping in the event log: a sentence and its numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// The VM that it is about; none for the host.
+    pub vm: Option<VmId>,
+    /// Its kind.
+    pub kind: NoticeKind,
+    /// A sentence for people.
+    pub message: String,
+    /// The numbers in it, by name; sizes in bytes.
+    pub numbers: Vec<(&'static str, u64)>,
+}

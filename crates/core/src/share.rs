@@ -1,0 +1,184 @@
+//! Weighted max-min sharing with a floor and a ceiling for each claim.
+//!
+//! Find λ so that xᵢ = clamp(λ·wᵢ, lᵢ, uᵢ) and Σ xᵢ = capacity. The sum is
+//! piecewise linear in λ with a breakpoint at each lᵢ/wᵢ and uᵢ/wᵢ, so sorting
+//! the breakpoints and sweeping them finds λ exactly in O(n log n). All
+//! arithmetic is in whole blocks and exact fractions; the blocks that rounding
+//! down leaves over go to the largest remainders.
+//!
+//! Source: "water filling", Bertsekas & Gallager, *Data Networks*, 6.5.2, with
+//! weights and bounds.
+
+use std::cmp::{Ordering, Reverse};
+
+/// One claim on the capacity, in blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// Relative claim, at least 1.
+    pub weight: u64,
+    /// What it gets in any case.
+    pub floor: u64,
+    /// What it never exceeds; a ceiling below the floor counts as the floor.
+    pub ceiling: u64,
+}
+
+/// The value of λ at which a claim starts or stops growing: `blocks / weight`.
+struct Breakpoint {
+    blocks: u64,
+    weight: u64,
+    starts: bool,
+}
+
+impl Breakpoint {
+    fn order(&self, other: &Self) -> Ordering {
+        let (ours, theirs) =
+            (u128::from(self.blocks) * u128::from(other.weight), u128::from(other.blocks) * u128::from(self.weight));
+        // At the same λ start before stopping, so that a claim never stops first.
+        ours.cmp(&theirs).then(other.starts.cmp(&self.starts))
+    }
+}
+
+/// Shares `capacity` blocks among `claims`; the result is in their order.
+///
+/// Floors above the capacity are served all the same (they are guarantees, and
+/// whether they fit was decided at admission); what the ceilings leave over
+/// stays unassigned.
+pub fn share(capacity: u64, claims: &[Claim]) -> Vec<u64> {
+    let ceiling = |claim: &Claim| claim.ceiling.max(claim.floor);
+    let floors: u64 = claims.iter().map(|claim| claim.floor).sum();
+    if floors >= capacity {
+        return claims.iter().map(|claim| claim.floor).collect();
+    }
+    if claims.iter().map(ceiling).sum::<u64>() <= capacity {
+        return claims.iter().map(ceiling).collect();
+    }
+    let (rest, weights) = level(capacity, floors, claims);
+    fill(capacity, rest, weights, claims)
+}
+
+/// Sweeps the breakpoints; λ = `rest / weights` is where the capacity is used up.
+fn level(capacity: u64, floors: u64, claims: &[Claim]) -> (u64, u64) {
+    let mut points = Vec::with_capacity(claims.len() * 2);
+    for claim in claims {
+        let weight = claim.weight.max(1);
+        points.push(Breakpoint { blocks: claim.floor, weight, starts: true });
+        points.push(Breakpoint { blocks: claim.ceiling.max(claim.floor), weight, starts: false });
+    }
+    points.sort_unstable_by(Breakpoint::order);
+
+    // Between breakpoints the sum is `fixed + weights·λ`.
+    let (mut fixed, mut weights) = (floors, 0_u64);
+    for point in &points {
+        let reached = u128::from(weights) * u128::from(point.blocks);
+        if reached >= u128::from(capacity.saturating_sub(fixed)) * u128::from(point.weight) && weights > 0 {
+            break;
+        }
+        if point.starts {
+            fixed -= point.blocks;
+            weights += point.weight;
+        } else {
+            fixed += point.blocks;
+            weights -= point.weight;
+        }
+    }
+    (capacity.saturating_sub(fixed), weights.max(1))
+}
+
+/// Gives each claim its whole blocks at λ = `rest / weights`, and the blocks
+/// left over to the largest remainders.
+fn fill(capacity: u64, rest: u64, weights: u64, claims: &[Claim]) -> Vec<u64> {
+    let mut given = Vec::with_capacity(claims.len());
+    let mut remainders = Vec::new();
+    for (index, claim) in claims.iter().enumerate() {
+        let exact = u128::from(claim.weight.max(1)) * u128::from(rest);
+        let whole = u64::try_from(exact / u128::from(weights)).unwrap_or(u64::MAX);
+        let blocks = whole.clamp(claim.floor, claim.ceiling.max(claim.floor));
+        if blocks == whole && blocks < claim.ceiling {
+            remainders.push((exact % u128::from(weights), index));
+        }
+        given.push(blocks);
+    }
+    let left = usize::try_from(capacity.saturating_sub(given.iter().sum())).unwrap_or(usize::MAX).min(remainders.len());
+    if left > 0 {
+        let by_remainder = |&(remainder, index): &(u128, usize)| (Reverse(remainder), index);
+        remainders.sort_unstable_by_key(by_remainder);
+        for &(_, index) in &remainders[..left] {
+            given[index] += 1;
+        }
+    }
+    given
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn claim(weight: u64, floor: u64, ceiling: u64) -> Claim {
+        Claim { weight, floor, ceiling }
+    }
+
+    #[test]
+    fn equal_weights_share_equally() {
+        assert_eq!(share(9, &[claim(1, 0, 100), claim(1, 0, 100), claim(1, 0, 100)]), [3, 3, 3]);
+    }
+
+    #[test]
+    fn weight_decides_between_floor_and_ceiling() {
+        assert_eq!(share(90, &[claim(1, 0, 100), claim(2, 0, 100)]), [30, 60]);
+        assert_eq!(share(90, &[claim(1, 50, 100), claim(2, 0, 100)]), [50, 40]);
+        assert_eq!(share(90, &[claim(1, 0, 100), claim(2, 0, 20)]), [70, 20]);
+    }
+
+    #[test]
+    fn guarantees_are_served_even_where_they_do_not_fit() {
+        assert_eq!(share(5, &[claim(1, 4, 9), claim(9, 4, 9)]), [4, 4]);
+    }
+
+    #[test]
+    fn what_nobody_may_take_stays() {
+        assert_eq!(share(100, &[claim(1, 1, 4), claim(9, 1, 5)]), [4, 5]);
+        assert_eq!(share(100, &[]), [0_u64; 0]);
+    }
+
+    #[test]
+    fn the_last_blocks_go_to_the_largest_remainders() {
+        assert_eq!(share(10, &[claim(1, 0, 100), claim(1, 0, 100), claim(1, 0, 100)]), [4, 3, 3]);
+        assert_eq!(share(10, &[claim(2, 0, 100), claim(5, 0, 100)]), [3, 7]);
+    }
+
+    fn claims() -> impl Strategy<Value = Vec<Claim>> {
+        let one =
+            (1..=10_000_u64, 0..5_000_u64, 0..5_000_u64).prop_map(|(weight, a, b)| claim(weight, a.min(b), a.max(b)));
+        prop::collection::vec(one, 1..40)
+    }
+
+    proptest! {
+        #[test]
+        fn everything_is_shared_and_bounds_are_kept(claims in claims(), capacity in 0..150_000_u64) {
+            let given = share(capacity, &claims);
+            let floors: u64 = claims.iter().map(|c| c.floor).sum();
+            let ceilings: u64 = claims.iter().map(|c| c.ceiling).sum();
+            prop_assert_eq!(given.iter().sum::<u64>(), capacity.clamp(floors, ceilings.max(floors)));
+            for (claim, blocks) in claims.iter().zip(&given) {
+                prop_assert!((claim.floor..=claim.ceiling).contains(blocks));
+            }
+        }
+
+        /// The definition of weighted max-min: nobody who could take more has
+        /// less for its weight than somebody above its floor, up to a block.
+        #[test]
+        fn no_block_could_move_to_a_poorer_claim(claims in claims(), capacity in 0..150_000_u64) {
+            let given = share(capacity, &claims);
+            for (poor, has) in claims.iter().zip(&given).filter(|(c, has)| **has < c.ceiling) {
+                for (rich, other) in claims.iter().zip(&given).filter(|(c, has)| **has > c.floor) {
+                    prop_assert!(
+                        (other - 1) * poor.weight <= (has + 1) * rich.weight,
+                        "{:?} has {} while {:?} has {}", poor, has, rich, other
+                    );
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Devices that do not do what they were asked.
+//!
+//! Two things go wrong in practice. virtio-mem finds no more movable blocks:
+//! it is *pinned*, and the balloon takes over. The balloon itself stops moving:
+//! the VM is *stuck*, nothing more is asked of it for a while, and others give
+//! instead. Both are tried again, later and later, and end as soon as the
+//! device moves.
+
+use dynmem_units::Bytes;
+
+use crate::{DeviceFacts, Instant, ledger::Promise};
+
+/// virtio-mem without progress for this long is pinned.
+const PINNED_AFTER_MS: u64 = 3_000;
+/// A machine without progress for this long is stuck (squeezed's 5 s).
+const STUCK_AFTER_MS: u64 = 5_000;
+/// The first pause before a stuck machine is asked again; doubles each time.
+const RETRY_FIRST_MS: u64 = 10_000;
+/// The longest pause.
+const RETRY_LAST_MS: u64 = 60_000;
+
+/// What changed when the devices were looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StallChange {
+    /// As before.
+    None,
+    /// virtio-mem is pinned now: plan anew.
+    Pinned,
+    /// The machine is stuck now: let it keep what it holds.
+    Stuck,
+    /// The machine moves again.
+    Recovered,
+}
+
+/// Progress of one machine's outstanding orders.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Stall {
+    /// Since when each device has made no progress on an order.
+    balloon_since: Option<Instant>,
+    plug_since: Option<Instant>,
+    pinned_until: Option<Instant>,
+    /// Since when the machine is stuck, while it is.
+    stuck_since: Option<Instant>,
+    retry_at: Instant,
+    failures: u32,
+}
+
+impl Stall {
+    /// Since when the machine is stuck, if it is.
+    pub(crate) fn stuck_since(&self) -> Option<Instant> {
+        self.stuck_since
+    }
+
+    /// True while nothing may be asked of the machine.
+    pub(crate) fn resting(&self, now: Instant) -> bool {
+        self.stuck_since.is_some() && now < self.retry_at
+    }
+
+    /// True while virtio-mem has nothing to give back.
+    pub(crate) fn pinned(&self, now: Instant) -> bool {
+        self.pinned_until.is_some_and(|until| now < until)
+    }
+
+    /// A new order was given: the devices have the full time for it.
+    pub(crate) fn ordered(&mut self, now: Instant) {
+        self.balloon_since = self.balloon_since.map(|_| now);
+        self.plug_since = self.plug_since.map(|_| now);
+    }
+
+    /// Compares what the devices held with what they hold, against the promise.
+    pub(crate) fn watch(
+        &mut self,
+        now: Instant,
+        promise: Promise,
+        before: &DeviceFacts,
+        after: &DeviceFacts,
+    ) -> StallChange {
+        let closer = |promised: Bytes, was: Bytes, is: Bytes| {
+            promised.get().abs_diff(is.get()) < promised.get().abs_diff(was.get())
+        };
+        let balloon_moved = closer(promise.balloon, before.balloon_actual, after.balloon_actual);
+        let plug_moved = closer(promise.plugged, before.plugged, after.plugged);
+        let outstanding = |done: bool, moved: bool, since: Option<Instant>| match (done, moved, since) {
+            (true, ..) => None,
+            (false, false, Some(since)) => Some(since),
+            _ => Some(now),
+        };
+        self.balloon_since = outstanding(promise.balloon == after.balloon_actual, balloon_moved, self.balloon_since);
+        self.plug_since = outstanding(promise.plugged == after.plugged, plug_moved, self.plug_since);
+
+        if (balloon_moved || plug_moved) && self.stuck_since.is_some() {
+            *self = Self { balloon_since: self.balloon_since, plug_since: self.plug_since, ..Self::default() };
+            return StallChange::Recovered;
+        }
+        self.judge(now, promise, after)
+    }
+
+    fn judge(&mut self, now: Instant, promise: Promise, devices: &DeviceFacts) -> StallChange {
+        let late = |since: Option<Instant>, limit| since.is_some_and(|since| now.millis_since(since) >= limit);
+        let unplugging = devices.plugged > promise.plugged;
+        if unplugging && late(self.plug_since, PINNED_AFTER_MS) && !self.pinned(now) {
+            self.pinned_until = Some(now.plus_millis(RETRY_LAST_MS));
+            self.plug_since = None;
+            return StallChange::Pinned;
+        }
+        let late_plug = !unplugging && late(self.plug_since, STUCK_AFTER_MS);
+        if (late(self.balloon_since, STUCK_AFTER_MS) || late_plug) && !self.resting(now) {
+            let pause = RETRY_FIRST_MS.saturating_mul(1 << self.failures.min(8)).min(RETRY_LAST_MS);
+            self.failures = self.failures.saturating_add(1);
+            self.retry_at = now.plus_millis(pause);
+            (self.balloon_since, self.plug_since) = (None, None);
+            if self.stuck_since.is_none() {
+                self.stuck_since = Some(now);
+            }
+            return StallChange::Stuck;
+        }
+        StallChange::None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn devices(balloon: u64, plugged: u64) -> DeviceFacts {
+        DeviceFacts {
+            boot: Bytes::from_mib(512),
+            balloon_actual: Bytes::from_mib(balloon),
+            plugged: Bytes::from_mib(plugged),
+            plug_max: Bytes::from_mib(1024),
+            plug_block: Bytes::BLOCK,
+            overhead: Bytes::ZERO,
+        }
+    }
+
+    const fn promise(balloon: u64, plugged: u64) -> Promise {
+        Promise { balloon: Bytes::from_mib(balloon), plugged: Bytes::from_mib(plugged) }
+    }
+
+    /// Looks once a second for `seconds` at devices that don't move.
+    fn stare(stall: &mut Stall, from: u64, seconds: u64, promise: Promise, at: DeviceFacts) -> Vec<(u64, StallChange)> {
+        (from..=from + seconds)
+            .map(|second| (second, stall.watch(Instant(second * 1000), promise, &at, &at)))
+            .filter(|(_, change)| *change != StallChange::None)
+            .collect()
+    }
+
+    #[test]
+    fn a_balloon_that_does_not_move_is_stuck_and_rests_longer_each_time() {
+        let mut stall = Stall::default();
+        let changes = stare(&mut stall, 0, 60, promise(200, 0), devices(512, 0));
+        assert_eq!(changes, [(5, StallChange::Stuck), (15, StallChange::Stuck), (35, StallChange::Stuck)]);
+        assert!(stall.resting(Instant(61_000)));
+        let moved = stall.watch(Instant(61_000), promise(200, 0), &devices(512, 0), &devices(500, 0));
+        assert_eq!(moved, StallChange::Recovered);
+        assert!(!stall.resting(Instant(61_000)));
+    }
+
+    #[test]
+    fn slow_progress_is_progress() {
+        let mut stall = Stall::default();
+        let mut before = devices(512, 0);
+        for second in 0..60 {
+            let after = devices(512 - second, 0);
+            assert_eq!(stall.watch(Instant(second * 1000), promise(200, 0), &before, &after), StallChange::None);
+            before = after;
+        }
+    }
+
+    #[test]
+    fn memory_that_can_not_be_unplugged_is_pinned_first() {
+        let mut stall = Stall::default();
+        let changes = stare(&mut stall, 0, 4, promise(512, 0), devices(512, 300));
+        assert_eq!(changes, [(3, StallChange::Pinned)]);
+        assert!(stall.pinned(Instant(4_000)));
+    }
+
+    #[test]
+    fn a_settled_machine_is_never_stuck() {
+        let mut stall = Stall::default();
+        assert_eq!(stare(&mut stall, 0, 100, promise(512, 300), devices(512, 300)), []);
+    }
+}

@@ -1,0 +1,247 @@
+//! One VM as the engine knows it: settings, state and, while it has one, its
+//! machine.
+//!
+//! A machine belongs to the balancer ([`Vm::elastic`]) only while everything
+//! about it is known to work; otherwise it is *fixed*: charged for what it holds
+//! and what it was promised, and left alone.
+
+use dynmem_units::{Bytes, Percent};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    DeviceFacts, GuestReport, Instant, MemorySettings, ReportSource, VmState,
+    demand::{self, Demand},
+    ledger::Promise,
+    stall::Stall,
+};
+
+/// A guest that says nothing for this long is not guessed at.
+pub(crate) const SILENT_AFTER_MS: u64 = 15_000;
+/// While the agent's last report is younger than this, the balloon's
+/// statistics are not needed.
+const AGENT_FRESH_MS: u64 = 7_000;
+
+/// Memory status of a running dynamic VM (spec section 5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MemoryStatus {
+    /// Demand is met, and so is the buffer.
+    Ok,
+    /// Demand is met, the buffer is not.
+    Warning,
+    /// Demand exceeds what is assigned.
+    Low,
+}
+
+/// Counters of one VM since it was switched on, or of the host since the
+/// engine began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counters {
+    /// Memory that arrived, in all.
+    pub added: Bytes,
+    /// Memory that was given back, in all.
+    pub removed: Bytes,
+    /// Orders to grow.
+    pub add_operations: u64,
+    /// Orders to shrink.
+    pub remove_operations: u64,
+}
+
+/// Current, average and extreme pressure since the guest first spoke.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PressureHistory {
+    /// The smallest seen.
+    pub minimum: Percent,
+    /// The largest seen.
+    pub maximum: Percent,
+    sum: u64,
+    samples: u64,
+}
+
+impl PressureHistory {
+    /// The mean of all samples, one a report; zero before the first.
+    pub fn average(&self) -> Percent {
+        Percent::new(u32::try_from(self.sum.checked_div(self.samples).unwrap_or(0)).unwrap_or(u32::MAX))
+    }
+
+    fn observe(&mut self, pressure: Percent) {
+        self.minimum = if self.samples == 0 { pressure } else { self.minimum.min(pressure) };
+        self.maximum = self.maximum.max(pressure);
+        self.sum = self.sum.saturating_add(u64::from(pressure.get()));
+        self.samples += 1;
+    }
+}
+
+/// A move of memory under way, for the sentence at its end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Move {
+    pub(crate) since: Instant,
+    pub(crate) from: Bytes,
+}
+
+/// A running or starting machine.
+#[derive(Clone, Debug)]
+pub(crate) struct Machine {
+    pub(crate) devices: DeviceFacts,
+    pub(crate) promise: Promise,
+    pub(crate) since: Instant,
+    pub(crate) demand: Demand,
+    pub(crate) report: Option<(Instant, GuestReport)>,
+    /// When the guest became silent, while it is.
+    pub(crate) silent_since: Option<Instant>,
+    /// Memory that the guest's kernel keeps out of its sums, as learned while
+    /// nothing moved; for reports that don't tell.
+    pub(crate) reserved: Bytes,
+    pub(crate) stall: Stall,
+    pub(crate) moving: Option<Move>,
+    pub(crate) counters: Counters,
+    pub(crate) pressure: PressureHistory,
+    pub(crate) high_water: Bytes,
+    /// Power-off or reset by force, if the guest does not answer until then.
+    pub(crate) force_at: Option<Instant>,
+    /// The machine is held before a reset and waits for memory.
+    pub(crate) reset_held: bool,
+    /// The shutdown under way is the first half of a restart.
+    pub(crate) restarting: bool,
+    pub(crate) status: Option<MemoryStatus>,
+}
+
+impl Machine {
+    pub(crate) fn new(now: Instant, devices: DeviceFacts) -> Self {
+        Self {
+            devices,
+            promise: Promise::held(&devices),
+            since: now,
+            demand: Demand::default(),
+            report: None,
+            silent_since: None,
+            reserved: Bytes::ZERO,
+            stall: Stall::default(),
+            moving: None,
+            counters: Counters::default(),
+            pressure: PressureHistory::default(),
+            high_water: Bytes::ZERO,
+            force_at: None,
+            reset_held: false,
+            restarting: false,
+            status: None,
+        }
+    }
+
+    /// What the ledger counts for this machine.
+    pub(crate) fn charge(&self) -> Bytes {
+        let charge = self.promise.charge(&self.devices);
+        debug_assert!(
+            charge >= self.devices.assigned().saturating_add(self.devices.overhead),
+            "a held byte is charged"
+        );
+        charge
+    }
+
+    /// The reset machine will touch all of its boot memory: what it needs on
+    /// top of its charge before that.
+    pub(crate) fn reset_needs(&self) -> Bytes {
+        let boot = Promise { balloon: self.devices.boot, plugged: Bytes::ZERO };
+        boot.charge(&self.devices).saturating_sub(self.charge())
+    }
+
+    /// Takes a report; agents are believed before statistics. False if the
+    /// report was not needed.
+    pub(crate) fn observe(&mut self, now: Instant, report: GuestReport, settings: &MemorySettings) -> bool {
+        if report.source == ReportSource::Balloon
+            && let Some((at, last)) = &self.report
+            && last.source == ReportSource::Agent
+            && now.millis_since(*at) < AGENT_FRESH_MS
+        {
+            return false;
+        }
+        let settled = self.promise == Promise::held(&self.devices);
+        if settled {
+            self.reserved = self.devices.assigned().saturating_sub(report.visible);
+        }
+        let held = self.devices.assigned();
+        let measured = demand::measure(&report, settings.demand_model, held, self.reserved, settings.maximum);
+        self.demand.observe(now, measured);
+        self.pressure.observe(Percent::ratio(self.demand.current(), held));
+        self.high_water = self.high_water.max(report.visible.min(self.devices.reach()));
+        self.report = Some((now, report));
+        true
+    }
+
+    /// Takes the devices' state and counts what moved.
+    pub(crate) fn move_to(&mut self, devices: DeviceFacts) {
+        let (before, after) = (self.devices.assigned(), devices.assigned());
+        self.counters.added = self.counters.added.saturating_add(after.saturating_sub(before));
+        self.counters.removed = self.counters.removed.saturating_add(before.saturating_sub(after));
+        self.devices = devices;
+    }
+}
+
+/// A VM.
+#[derive(Clone, Debug)]
+pub(crate) struct Vm {
+    pub(crate) name: String,
+    pub(crate) settings: MemorySettings,
+    pub(crate) state: VmState,
+    /// Why it is in this state, where that is not obvious.
+    pub(crate) reason: Option<String>,
+    pub(crate) machine: Option<Machine>,
+}
+
+impl Vm {
+    pub(crate) fn new(name: String, settings: MemorySettings) -> Self {
+        Self { name, settings, state: VmState::Off, reason: None, machine: None }
+    }
+
+    pub(crate) fn charge(&self) -> Bytes {
+        self.machine.as_ref().map_or(Bytes::ZERO, Machine::charge)
+    }
+
+    /// True if the balancer may move this VM's memory: dynamic, running, and
+    /// its guest speaks. Everybody else is fixed at what they are charged.
+    pub(crate) fn elastic(&self) -> Option<&Machine> {
+        let machine = self.machine.as_ref()?;
+        let free = self.settings.dynamic && self.state == VmState::Running && !machine.reset_held;
+        (free && machine.report.is_some() && machine.silent_since.is_none()).then_some(machine)
+    }
+
+    /// Demand as the balancer counts it: whole blocks, at most maximum.
+    pub(crate) fn demand(&self, machine: &Machine) -> Bytes {
+        machine.demand.current().align_up(Bytes::BLOCK).min(self.settings.maximum)
+    }
+
+    /// Demand and buffer, between minimum and maximum, in whole blocks.
+    pub(crate) fn target(&self, machine: &Machine) -> Bytes {
+        let demand = machine.demand.current().min(self.settings.maximum);
+        let wanted = demand.saturating_add(self.settings.buffer.of(demand)).align_up(Bytes::BLOCK);
+        wanted.clamp(self.settings.minimum, self.settings.maximum)
+    }
+
+    /// The part of the target that must be missing before the buffer is worth
+    /// an operation, or a warning: a quarter of the buffer, at least four
+    /// blocks. Noise within it costs nothing, and demand is met all the same.
+    pub(crate) fn slack(&self, machine: &Machine) -> Bytes {
+        let buffer = self.target(machine).saturating_sub(self.demand(machine));
+        buffer.scale(1, 4).max(Bytes::BLOCK.scale(4, 1)).min(buffer)
+    }
+
+    /// Memory status now; none for off and static VMs, and before the guest
+    /// has spoken.
+    pub(crate) fn memory_status(&self) -> Option<MemoryStatus> {
+        let machine = self.machine.as_ref()?;
+        if !self.settings.dynamic
+            || machine.report.is_none()
+            || !matches!(self.state, VmState::Running | VmState::Paused)
+        {
+            return None;
+        }
+        let held = machine.devices.assigned();
+        Some(if machine.demand.current() > held {
+            MemoryStatus::Low
+        } else if held.saturating_add(self.slack(machine)) < self.target(machine) {
+            MemoryStatus::Warning
+        } else {
+            MemoryStatus::Ok
+        })
+    }
+}
