@@ -54,7 +54,8 @@ impl Promise {
         let above_boot = wanted.saturating_sub(devices.boot).align_down(devices.plug_block);
         let least = if pinned { devices.plugged } else { Bytes::ZERO };
         let plugged = above_boot.max(least).min(devices.plug_max.align_down(devices.plug_block));
-        Self { balloon: wanted.saturating_sub(plugged).min(devices.boot), plugged }
+        // QEMU ignores a balloon order of zero.
+        Self { balloon: wanted.saturating_sub(plugged).clamp(Bytes::BLOCK, devices.boot.max(Bytes::BLOCK)), plugged }
     }
 }
 

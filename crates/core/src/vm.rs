@@ -76,6 +76,8 @@ impl PressureHistory {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Move {
     pub(crate) since: Instant,
+    /// When a device last moved.
+    pub(crate) until: Instant,
     pub(crate) from: Bytes,
 }
 
@@ -160,6 +162,10 @@ impl Machine {
             self.reserved = self.devices.assigned().saturating_sub(report.visible);
         }
         let held = self.devices.assigned();
+        // While memory is arriving, waiting for it says nothing new.
+        let arriving = self.promise.assigned() > held;
+        let stall = if arriving { 0 } else { report.stall };
+        let report = GuestReport { stall, ..report };
         let measured = demand::measure(&report, settings.demand_model, held, self.reserved, settings.maximum);
         self.demand.observe(now, measured);
         self.pressure.observe(Percent::ratio(self.demand.current(), held));
@@ -169,10 +175,13 @@ impl Machine {
     }
 
     /// Takes the devices' state and counts what moved.
-    pub(crate) fn move_to(&mut self, devices: DeviceFacts) {
+    pub(crate) fn move_to(&mut self, now: Instant, devices: DeviceFacts) {
         let (before, after) = (self.devices.assigned(), devices.assigned());
         self.counters.added = self.counters.added.saturating_add(after.saturating_sub(before));
         self.counters.removed = self.counters.removed.saturating_add(before.saturating_sub(after));
+        if let Some(moving) = self.moving.as_mut().filter(|_| before != after) {
+            moving.until = now;
+        }
         self.devices = devices;
     }
 }

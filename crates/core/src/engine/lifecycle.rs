@@ -161,7 +161,7 @@ impl Engine {
         let Some(machine) = vm.machine.as_mut() else { return };
         let before = machine.devices;
         let charge_before = machine.charge();
-        machine.move_to(devices);
+        machine.move_to(now, devices);
         let change = if vm.state == VmState::Running && !machine.reset_held {
             machine.stall.watch(now, machine.promise, &before, &devices)
         } else {
@@ -172,11 +172,10 @@ impl Engine {
         self.totals.added = self.totals.added.saturating_add(is.saturating_sub(was));
         self.totals.removed = self.totals.removed.saturating_add(was.saturating_sub(is));
         self.due |= (returned && self.hungry) || change != StallChange::None;
-        self.stall_changed(now, id, change);
-        self.move_ended(now, id);
+        self.stall_changed(id, change);
     }
 
-    fn stall_changed(&mut self, now: Instant, id: VmId, change: StallChange) {
+    fn stall_changed(&mut self, id: VmId, change: StallChange) {
         let Some(vm) = self.vm_mut(id) else { return };
         let Some(machine) = vm.machine.as_mut() else { return };
         let (held, promised) = (machine.devices.assigned(), machine.promise.assigned());
@@ -204,24 +203,24 @@ impl Engine {
             }
             StallChange::Recovered => (NoticeKind::Recovered, format!("{name} moves its memory again, now at {held}")),
         };
-        let _ = now;
         self.record(Some(id), kind, message, numbers);
     }
 
-    /// Writes the sentence of a move that has arrived.
-    fn move_ended(&mut self, now: Instant, id: VmId) {
+    /// Writes the sentence of a move that has arrived. Called once a tick, so
+    /// that a move in many small orders is told as one.
+    fn move_ended(&mut self, id: VmId) {
         let Some(vm) = self.vm_mut(id) else { return };
         let Some(machine) = vm.machine.as_mut() else { return };
         if machine.promise != Promise::held(&machine.devices) {
             return;
         }
-        let Some(Move { since, from }) = machine.moving.take() else { return };
+        let Some(Move { since, until, from }) = machine.moving.take() else { return };
         let (to, demand) = (machine.devices.assigned(), machine.demand.current());
         let (kind, verb) = if to > from { (NoticeKind::Grew, "grew") } else { (NoticeKind::Shrank, "shrank") };
         if to.get().abs_diff(from.get()) < NOTABLE.get() {
             return;
         }
-        let took = now.millis_since(since);
+        let took = until.millis_since(since);
         let message = format!(
             "{} {verb} from {} to {} MiB in {took} ms; its demand is {} MiB",
             vm.name,
@@ -405,6 +404,7 @@ impl Engine {
             }
             self.look_for_silence(now, id);
             self.look_at_status(id);
+            self.move_ended(id);
         }
     }
 
@@ -455,7 +455,7 @@ impl Engine {
         }
         let grows = promise.assigned() > machine.promise.assigned();
         if machine.moving.is_none() {
-            machine.moving = Some(Move { since: now, from: machine.devices.assigned() });
+            machine.moving = Some(Move { since: now, until: now, from: machine.devices.assigned() });
         }
         let counters = &mut machine.counters;
         *(if grows { &mut counters.add_operations } else { &mut counters.remove_operations }) += 1;

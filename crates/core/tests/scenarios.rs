@@ -1,0 +1,336 @@
+//! What the engine does in situations that people know by name, on machines
+//! whose memory moves at a finite speed.
+
+mod world;
+
+use dynmem_core::{
+    DemandModel, DeviceFacts, Event, Exit, HostFacts, Input, MemorySettings, MemoryStatus, NoticeKind, Refusal, VmState,
+};
+use dynmem_units::Bytes;
+use world::{OVERHEAD, World, buffered, mib, settings, weighted};
+
+/// Everything that a world of `memory` MiB may lend.
+fn world(memory: u64) -> World {
+    World::new(mib(memory), Bytes::ZERO)
+}
+
+#[test]
+fn a_loaded_guest_grows_past_startup_to_demand_and_buffer() {
+    let mut world = world(4096);
+    let committed = MemorySettings { demand_model: DemandModel::Committed, ..settings(256, 512, 2048) };
+    let vm = world.running(committed, 100);
+    world.guest_mut(vm).used = mib(984);
+    world.guest_mut(vm).stalls = false;
+    world.advance(5_000);
+    // 984 + 16 of kernel = 1000; the spec's worked example makes it 1200.
+    assert_eq!(world.vm(vm).demand, mib(1000));
+    assert_eq!(world.assigned(vm), mib(1200));
+    assert_eq!(world.vm(vm).status, Some(MemoryStatus::Ok));
+}
+
+#[test]
+fn an_idle_guest_keeps_its_memory_while_nobody_needs_it() {
+    let mut world = world(4096);
+    let vm = world.running(settings(256, 1024, 2048), 40);
+    world.advance(600_000);
+    assert_eq!(world.assigned(vm), mib(1024));
+    assert_eq!(world.orders, []);
+}
+
+#[test]
+fn an_idle_guest_gives_what_another_needs_and_not_below_minimum() {
+    let mut world = world(2048 + 64);
+    let idle = world.running(settings(256, 1024, 2048), 40);
+    let busy = world.running(settings(256, 1024, 2048), 40);
+    world.guest_mut(busy).used = mib(1500);
+    world.advance(20_000);
+    assert_eq!(world.vm(busy).status, Some(MemoryStatus::Ok));
+    assert!(world.assigned(idle) >= mib(256) && world.assigned(idle) < mib(300), "{}", world.assigned(idle));
+}
+
+#[test]
+fn a_starving_guest_beside_three_fat_idle_ones_is_served_in_seconds() {
+    let mut world = world(4 * 1024 + 128);
+    let idle: Vec<_> = (0..3).map(|_| world.running(settings(128, 1024, 3072), 40)).collect();
+    let busy = world.running(settings(128, 1024, 3072), 40);
+    world.guest_mut(busy).used = mib(2400);
+    world.advance(6_000);
+    assert!(world.assigned(busy) >= mib(2416), "{}", world.assigned(busy));
+    for vm in idle {
+        assert!(world.assigned(vm) >= mib(128));
+    }
+}
+
+#[test]
+fn shortage_is_shared_by_weight() {
+    let mut world = world(3000 + 64);
+    let light = world.running(weighted(1_000, settings(100, 400, 4000)), 40);
+    let heavy = world.running(weighted(3_000, settings(100, 400, 4000)), 40);
+    world.guest_mut(light).used = mib(3500);
+    world.guest_mut(heavy).used = mib(3500);
+    world.advance(60_000);
+    assert_eq!((world.assigned(light), world.assigned(heavy)), (mib(750), mib(2250)));
+    assert_eq!(world.vm(light).status, Some(MemoryStatus::Low));
+}
+
+#[test]
+fn buffers_are_given_up_before_anybodys_demand() {
+    let mut world = world(2000 + 64);
+    let one = world.running(buffered(100, settings(100, 600, 4000)), 484);
+    let other = world.running(buffered(100, settings(100, 600, 4000)), 484);
+    world.advance(10_000);
+    assert_eq!(world.vm(one).status, Some(MemoryStatus::Ok));
+    world.guest_mut(other).used = mib(1384);
+    world.advance(20_000);
+    assert!(world.assigned(one) >= mib(500) && world.assigned(other) >= mib(1400));
+    assert_eq!(world.vm(one).status, Some(MemoryStatus::Warning));
+    assert_eq!(world.vm(other).status, Some(MemoryStatus::Warning));
+}
+
+#[test]
+fn a_start_that_does_not_fit_is_refused_with_the_specs_sentence() {
+    let mut world = world(1024);
+    world.running(settings(256, 512, 1024), 400);
+    let second = world.define(settings(512, 512, 512));
+    world.send(second, Event::Start { overhead: OVERHEAD });
+    let (vm, refusal) = world.refusals.pop().expect("refused at once");
+    assert_eq!(vm, second);
+    assert_eq!(
+        refusal.to_string(),
+        "Not enough memory in the system to start the virtual machine vm1: needs 544MiB, 492MiB available"
+    );
+    assert_eq!(world.vm(second).state, VmState::Off);
+    assert!(world.notices.iter().any(|notice| notice.kind == NoticeKind::StartRefused));
+}
+
+#[test]
+fn a_start_takes_the_surplus_of_others_and_nothing_else() {
+    let mut world = world(1024 + 64);
+    let first = world.running(settings(128, 1000, 1024), 84);
+    let second = world.define(settings(512, 512, 512));
+    world.send(second, Event::Start { overhead: OVERHEAD });
+    assert_eq!(world.vm(second).state, VmState::Starting);
+    world.advance(5_000);
+    assert_eq!(world.vm(second).state, VmState::Running);
+    assert!(world.assigned(first) >= world.vm(first).target);
+}
+
+#[test]
+fn a_start_can_be_cancelled_while_it_waits() {
+    let mut world = world(1024 + 64);
+    let first = world.running(settings(128, 1000, 1024), 84);
+    world.guest_mut(first).stuck = true;
+    let second = world.define(settings(512, 512, 512));
+    world.send(second, Event::Start { overhead: OVERHEAD });
+    world.send(second, Event::Stop { grace_ms: None });
+    assert_eq!(world.vm(second).state, VmState::Off);
+    assert!(matches!(world.refusals.pop(), Some((_, Refusal::Cancelled { .. }))));
+}
+
+#[test]
+fn a_stuck_balloon_is_named_and_others_give_instead() {
+    let mut world = world(3 * 1024 + 96);
+    let stuck = world.running(settings(128, 1024, 2048), 40);
+    let idle = world.running(settings(128, 1024, 2048), 40);
+    let busy = world.running(settings(128, 1024, 2048), 40);
+    world.guest_mut(stuck).stuck = true;
+    world.guest_mut(busy).used = mib(1500);
+    world.advance(30_000);
+    assert_eq!(world.assigned(stuck), mib(1024));
+    assert!(world.assigned(busy) >= mib(1516), "{}", world.assigned(busy));
+    assert!(world.assigned(idle) >= mib(128));
+    assert!(world.notices.iter().any(|notice| notice.kind == NoticeKind::Stuck));
+
+    world.guest_mut(stuck).stuck = false;
+    world.guest_mut(busy).used = mib(2000);
+    world.advance(120_000);
+    assert!(world.assigned(stuck) < mib(1024), "it recovered");
+    assert!(world.notices.iter().any(|notice| notice.kind == NoticeKind::Recovered));
+}
+
+#[test]
+fn memory_that_can_not_be_unplugged_is_ballooned() {
+    let mut world = world(2048 + 64);
+    let fat = world.running(settings(128, 512, 2048), 40);
+    let busy = world.running(settings(128, 512, 2048), 40);
+    world.guest_mut(fat).stalls = false;
+    world.guest_mut(fat).used = mib(1000);
+    world.advance(10_000);
+    assert!(!world.guest(fat).devices.plugged.is_zero());
+    world.guest_mut(fat).used = mib(40);
+    world.guest_mut(fat).unplugs = false;
+    world.guest_mut(busy).used = mib(1000);
+    world.advance(40_000);
+    assert!(world.assigned(busy) >= mib(1016), "{}", world.assigned(busy));
+    assert!(world.guest(fat).devices.balloon_actual < mib(512));
+}
+
+#[test]
+fn a_silent_guest_is_left_alone_until_it_speaks() {
+    let mut world = world(2048 + 64);
+    let silent = world.running(settings(128, 1024, 2048), 40);
+    let busy = world.running(settings(128, 1024, 2048), 40);
+    world.guest_mut(silent).speaks = false;
+    world.advance(20_000);
+    world.guest_mut(busy).used = mib(1500);
+    world.advance(30_000);
+    assert_eq!(world.assigned(silent), mib(1024));
+    assert_eq!(world.vm(busy).status, Some(MemoryStatus::Low));
+    world.guest_mut(silent).speaks = true;
+    world.advance(10_000);
+    assert_eq!(world.vm(busy).status, Some(MemoryStatus::Ok));
+}
+
+#[test]
+fn a_guest_that_never_boots_harms_nobody() {
+    let mut world = world(2048 + 64);
+    let dead = world.define(settings(128, 1024, 2048));
+    world.guest_mut(dead).speaks = false;
+    world.send(dead, Event::Start { overhead: OVERHEAD });
+    let other = world.running(settings(128, 512, 2048), 800);
+    world.advance(60_000);
+    assert_eq!((world.vm(dead).state, world.assigned(dead)), (VmState::Booting, mib(1024)));
+    assert_eq!(world.vm(other).status, Some(MemoryStatus::Ok));
+}
+
+#[test]
+fn a_static_vm_holds_startup_always() {
+    let mut world = world(2048 + 64);
+    let fixed = world.running(MemorySettings { dynamic: false, ..settings(128, 1024, 2048) }, 40);
+    let busy = world.running(settings(128, 1024, 2048), 1900);
+    world.advance(60_000);
+    assert_eq!(world.assigned(fixed), mib(1024));
+    assert_eq!(world.vm(fixed).status, None);
+    assert_eq!(world.assigned(busy), mib(1024));
+}
+
+#[test]
+fn when_the_host_is_short_vms_give_memory_back() {
+    let mut world = world(8192);
+    let vm = world.running(settings(256, 4096, 8192), 400);
+    world.host_available = Some(mib(64));
+    world.advance(2_000);
+    assert!(world.assigned(vm) < mib(4096), "{}", world.assigned(vm));
+    assert!(world.notices.iter().any(|notice| notice.kind == NoticeKind::HostPressure));
+}
+
+#[test]
+fn a_liar_gets_its_weight_and_its_maximum_at_most() {
+    let mut world = world(3000 + 96);
+    let honest = world.running(settings(100, 400, 4000), 1000);
+    let liar = world.running(settings(100, 400, 4000), 40);
+    let idle = world.running(settings(100, 400, 4000), 40);
+    world.guest_mut(liar).used = Bytes::MAX;
+    world.advance(60_000);
+    assert!(world.assigned(honest) >= mib(1016), "{}", world.assigned(honest));
+    assert!(world.assigned(idle) >= mib(100));
+    assert!(world.assigned(liar) <= mib(3000 - 1016 - 56));
+}
+
+#[test]
+fn a_restart_is_held_until_startup_fits() {
+    let mut world = world(2048 + 64);
+    let vm = world.running(settings(128, 1024, 2048), 40);
+    let busy = world.running(settings(128, 1024, 2048), 1700);
+    world.advance(30_000);
+    assert!(world.assigned(vm) < mib(512), "{}", world.assigned(vm));
+    world.send(vm, Event::Restart { grace_ms: None });
+    world.advance(1_000);
+    assert_eq!(world.vm(vm).state, VmState::Starting, "no memory: {:?}", world.vm(vm).reason);
+    world.guest_mut(busy).used = mib(100);
+    world.advance(30_000);
+    assert_eq!(world.vm(vm).state, VmState::Running);
+    assert_eq!(world.vm(vm).plugged, Bytes::ZERO);
+}
+
+#[test]
+fn a_graceful_stop_turns_into_force_when_patience_ends() {
+    let mut world = world(2048);
+    let vm = world.running(settings(128, 512, 1024), 40);
+    world.guest_mut(vm).speaks = false;
+    world.send(vm, Event::Stop { grace_ms: Some(5_000) });
+    world.advance(4_000);
+    assert_eq!(world.vm(vm).state, VmState::Stopping);
+    world.advance(2_000);
+    assert_eq!((world.vm(vm).state, world.vm(vm).charge), (VmState::Off, Bytes::ZERO));
+}
+
+#[test]
+fn pause_keeps_memory_and_an_exit_releases_it() {
+    let mut world = world(2048 + 64);
+    let paused = world.running(settings(128, 1024, 2048), 40);
+    let busy = world.running(settings(128, 1024, 2048), 40);
+    world.send(paused, Event::Pause);
+    world.guest_mut(busy).used = mib(1700);
+    world.advance(60_000);
+    assert_eq!((world.vm(paused).state, world.assigned(paused)), (VmState::Paused, mib(1024)));
+    world.guest_mut(paused).on = false;
+    world.send(paused, Event::Exited(Exit::Failed("killed by signal 9".to_owned())));
+    assert_eq!(world.vm(paused).state, VmState::Failed);
+    world.advance(5_000);
+    assert_eq!(world.vm(busy).status, Some(MemoryStatus::Ok));
+}
+
+#[test]
+fn settings_of_a_running_vm_change_within_the_rules() {
+    let mut world = world(4096);
+    let vm = world.running(settings(256, 512, 1024), 100);
+    world.guest_mut(vm).stalls = false;
+    world.guest_mut(vm).used = mib(900);
+    world.advance(5_000);
+    assert_eq!(world.assigned(vm), mib(1024));
+    let raised = settings(256, 512, 2048);
+    assert_eq!(world.engine.check_settings(vm, &raised), Ok(()));
+    world.guest_mut(vm).settings = raised.clone();
+    world.send(vm, Event::Configured(raised));
+    world.advance(5_000);
+    assert_eq!(world.assigned(vm), mib(1100), "916 and its buffer, in whole blocks");
+    let refused = settings(512, 512, 2048);
+    assert!(world.engine.check_settings(vm, &refused).is_err());
+    world.send(vm, Event::Configured(refused));
+    assert_eq!(world.vm(vm).settings.minimum, mib(256), "and the engine holds to it");
+}
+
+#[test]
+fn the_next_daemon_finds_the_truth() {
+    let mut world = world(2048 + 64);
+    let busy = world.running(settings(128, 1024, 2048), 40);
+    world.guest_mut(busy).stalls = false;
+    world.guest_mut(busy).used = mib(1200);
+    let idle = world.running(settings(128, 512, 2048), 40);
+    world.advance(20_000);
+    let held = [world.assigned(busy), world.assigned(idle)];
+
+    world.engine = dynmem_core::Engine::new(world.config);
+    world.recovering = true;
+    for (index, guest) in world.guests.clone().into_iter().enumerate() {
+        let guest = guest.expect("defined");
+        let id = dynmem_core::VmId(u32::try_from(index).expect("few"));
+        world.send(id, Event::Defined { name: format!("vm{index}"), settings: guest.settings });
+        world.send(id, Event::Adopted { devices: guest.devices, paused: false });
+    }
+    world.recovering = false;
+    assert_eq!([world.vm(busy).assigned, world.vm(idle).assigned], held);
+    world.advance(30_000);
+    assert_eq!(world.vm(busy).state, VmState::Running);
+    assert_eq!([world.assigned(busy), world.assigned(idle)], held, "nothing moved without cause");
+}
+
+#[test]
+fn late_news_of_unknown_vms_are_ignored() {
+    let mut world = world(2048);
+    let ghost = dynmem_core::VmId(77);
+    world.engine.handle(world.now, Input::Vm(ghost, Event::Devices(DeviceFacts::default())));
+    world.engine.handle(world.now, Input::Vm(ghost, Event::Start { overhead: OVERHEAD }));
+    world.engine.handle(
+        world.now,
+        Input::Vm(
+            dynmem_core::VmId(u32::MAX),
+            Event::Defined { name: String::new(), settings: settings(128, 128, 128) },
+        ),
+    );
+    assert_eq!(world.engine.vm_snapshots(world.now), []);
+    let available = mib(100);
+    world.engine.handle(world.now, Input::Host(HostFacts { available, stall: 0 }));
+    assert_eq!(world.engine.host_snapshot().host_available, Some(available));
+}
