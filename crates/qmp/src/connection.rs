@@ -1,0 +1,136 @@
+//! [`Connection`]: the task that owns the socket.
+
+use std::{collections::HashMap, io};
+
+use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixStream,
+    sync::{broadcast, mpsc, oneshot},
+};
+use tracing::debug;
+
+use crate::{Event, line::Lines};
+
+/// Bytes not yet taken by QEMU before no more requests are accepted: a QEMU
+/// that does not read makes callers wait (and time out), not this task grow.
+const OUTGOING_MAX: usize = 64 << 10;
+const READ_BYTES: usize = 16 << 10;
+
+/// A command on its way to QEMU.
+#[derive(Debug)]
+pub(crate) struct Request {
+    /// The command's object, without an id.
+    pub(crate) body: Value,
+    /// Where its answer goes; dropped when the connection ends.
+    pub(crate) reply: oneshot::Sender<Outcome>,
+}
+
+/// QEMU's answer to a command.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Returned(Value),
+    Refused { class: String, desc: String },
+}
+
+/// The task's state.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    requests: mpsc::Receiver<Request>,
+    events: broadcast::Sender<Event>,
+    greeting: Option<oneshot::Sender<()>>,
+    waiting: HashMap<u64, oneshot::Sender<Outcome>>,
+    next_id: u64,
+    outgoing: Vec<u8>,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        requests: mpsc::Receiver<Request>,
+        events: broadcast::Sender<Event>,
+        greeting: oneshot::Sender<()>,
+    ) -> Self {
+        let greeting = Some(greeting);
+        Self { requests, events, greeting, waiting: HashMap::new(), next_id: 0, outgoing: Vec::new() }
+    }
+
+    /// Serves until QEMU or the last caller goes away. Whoever still waits
+    /// then learns it from the dropped channels.
+    pub(crate) async fn run(mut self, stream: UnixStream) {
+        if let Err(error) = self.serve(stream).await {
+            debug!(%error, "QMP connection failed");
+        }
+    }
+
+    async fn serve(&mut self, mut stream: UnixStream) -> io::Result<()> {
+        let (mut reader, mut writer) = stream.split();
+        let mut chunk = vec![0; READ_BYTES];
+        let mut lines = Lines::default();
+        loop {
+            tokio::select! {
+                count = reader.read(&mut chunk) => {
+                    let count = count?;
+                    if count == 0 {
+                        return Ok(());
+                    }
+                    let dropped = lines.dropped();
+                    lines.feed(&chunk[..count], |line| self.take(line));
+                    if lines.dropped() > dropped {
+                        debug!("skipped a line from QEMU that is too long");
+                    }
+                }
+                request = self.requests.recv(), if self.outgoing.len() < OUTGOING_MAX => match request {
+                    Some(request) => self.send(request),
+                    None => return Ok(()),
+                },
+                written = writer.write(&self.outgoing), if !self.outgoing.is_empty() => {
+                    self.outgoing.drain(..written?);
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, Request { mut body, reply }: Request) {
+        if reply.is_closed() {
+            return; // nobody waits for it any more
+        }
+        self.waiting.retain(|_, reply| !reply.is_closed());
+        let id = self.next_id;
+        self.next_id += 1;
+        body["id"] = id.into();
+        self.outgoing.extend_from_slice(body.to_string().as_bytes());
+        self.outgoing.push(b'\n');
+        self.waiting.insert(id, reply);
+    }
+
+    fn take(&mut self, line: &[u8]) {
+        let Ok(message) = serde_json::from_slice::<Value>(line) else {
+            debug!(bytes = line.len(), "skipped a line from QEMU that is not JSON");
+            return;
+        };
+        if message.get("QMP").is_some() {
+            self.greeting.take().map(|greeting| greeting.send(()));
+        } else if let Some(name) = message.get("event").and_then(Value::as_str) {
+            if let Some(event) = Event::parse(name, message.get("data").unwrap_or(&Value::Null)) {
+                let _ = self.events.send(event); // an error says that nobody listens any more
+            }
+        } else {
+            self.answer(message);
+        }
+    }
+
+    fn answer(&mut self, mut message: Value) {
+        let Some(reply) = message.get("id").and_then(Value::as_u64).and_then(|id| self.waiting.remove(&id)) else {
+            debug!("skipped an answer from QEMU that nobody waits for");
+            return;
+        };
+        let outcome = match message.get("error") {
+            Some(error) => {
+                let text = |field| error.get(field).and_then(Value::as_str).unwrap_or("unknown").to_owned();
+                Outcome::Refused { class: text("class"), desc: text("desc") }
+            }
+            None => Outcome::Returned(message.get_mut("return").map_or(Value::Null, Value::take)),
+        };
+        let _ = reply.send(outcome); // an error says that the call has timed out
+    }
+}
