@@ -1,13 +1,33 @@
 //! What a VM is: its hardware and its memory settings, as a person writes them
-//! in a TOML file and as the store keeps them.
+//! in a TOML file, as the API carries them, and as the store keeps them.
 //!
-//! Reading goes text → [`VmDefinition::from_toml`] → a value that keeps every
-//! rule; nothing downstream checks again.
+//! A file goes text → [`VmDefinition::from_toml`] → a value that keeps every
+//! rule. A JSON body goes through the same serde types and then
+//! [`VmDefinition::check`]. Nothing downstream checks again, with one
+//! exception: **paths and names may hold commas, which part QEMU's options**.
+//! Whoever builds an option such as `file=…` must double each comma of a path
+//! (`a,b` → `a,,b`). Everything else that ends in an option list (`vnc`,
+//! `forward`, `mac`, device and bridge names, the VM's name) is checked to
+//! hold none.
+//!
+//! | module | what it is for |
+//! |---|---|
+//! | [`rules`](RuleError) | what a definition may say, whatever it came in |
+//! | [`text`](DefinitionError) | TOML in and out, faults with line and column |
+//! | [`pattern`](NamePattern) | naming several VMs at once: `Dev-*` |
+
+mod pattern;
+mod rules;
+mod text;
 
 use std::path::PathBuf;
 
 use dynmem_core::MemorySettings;
 use serde::{Deserialize, Serialize};
+
+pub use pattern::{NamePattern, NamePatternError};
+pub use rules::{RuleError, check_name};
+pub use text::{DefinitionError, Problem};
 
 /// One VM.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,18 +42,20 @@ pub struct VmDefinition {
     #[serde(default)]
     pub accelerator: Accelerator,
     /// What the machine boots.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Boot::is_default")]
     pub boot: Boot,
-    /// Disks in boot order.
+    /// Disks in boot order, at most 32.
     #[serde(default, rename = "disk", skip_serializing_if = "Vec::is_empty")]
     pub disks: Vec<Disk>,
-    /// Network interfaces.
+    /// Network interfaces, at most 16.
     #[serde(default, rename = "network", skip_serializing_if = "Vec::is_empty")]
     pub networks: Vec<Network>,
-    /// A VNC display such as `127.0.0.1:5`; none by default.
+    /// A VNC display such as `127.0.0.1:5`, or a socket such as
+    /// `unix:/run/web01.vnc`; none by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vnc: Option<String>,
-    /// Passed to QEMU as they are, after everything else.
+    /// Passed to QEMU as they are, after everything else. At most 256, and
+    /// none that this definition has a setting for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub extra_args: Vec<String>,
     /// Memory.
@@ -59,6 +81,7 @@ pub enum Accelerator {
 }
 
 /// What the machine boots: a kernel given directly, else firmware and disks.
+/// With both, the given firmware starts the given kernel, as QEMU does it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Boot {
@@ -76,17 +99,23 @@ pub struct Boot {
     pub cmdline: Option<String>,
 }
 
+impl Boot {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// A disk image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Disk {
-    /// Its file.
+    /// Its file, an absolute path.
     pub path: PathBuf,
     /// Its format.
     #[serde(default)]
     pub format: DiskFormat,
     /// Whether the guest may only read it.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub read_only: bool,
 }
 
