@@ -1,2 +1,66 @@
-//! Placeholder.
-fn main() {}
+//! `dynmem`: the command line.
+//!
+//! A line goes words → [`args`] (typed, checked) → [`commands`] (asks the
+//! daemon through `dynmem-api`) → [`render`] (text or JSON). What goes wrong
+//! is one sentence on standard error and an exit code, both made here.
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use clap::Parser;
+use dynmem_api::ClientError;
+
+use crate::{args::Cli, commands::Outcome, render::printable};
+
+mod args;
+mod commands;
+mod render;
+
+const FAILED: u8 = 1; // 2 is clap's, for usage
+const UNREACHABLE: u8 = 3;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let json = cli.json;
+    match run(cli) {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::SomeFailed) => ExitCode::from(FAILED),
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS, // the reader has seen enough
+        Err(error) => {
+            let code = exit_code(&error);
+            complain(&error, code, json);
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<Outcome> {
+    // One thread: it starts within a millisecond, and there is little to do.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+    runtime.block_on(commands::run(cli))
+}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    match error.downcast_ref::<ClientError>() {
+        Some(error) if error.is_unreachable() => UNREACHABLE,
+        _ => FAILED,
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// Tells what went wrong on standard error; nobody is left to tell if that
+/// fails.
+fn complain(error: &anyhow::Error, code: u8, json: bool) {
+    let sentence = format!("{error:#}");
+    let text = if json {
+        serde_json::json!({ "detail": sentence, "exit_code": code }).to_string()
+    } else {
+        printable(&sentence).into_owned()
+    };
+    let _ = writeln!(io::stderr(), "{text}");
+}

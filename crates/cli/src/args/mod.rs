@@ -1,0 +1,184 @@
+//! The command line as typed values. clap checks the form of everything here,
+//! so that a command never starts with half of what it needs; the rules about
+//! values as a whole are the daemon's.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use dynmem_api::{DEFAULT_SOCKET, MAX_EVENTS, SOCKET_VARIABLE};
+use dynmem_definition::NamePattern;
+
+mod memory;
+mod values;
+mod vm;
+
+pub(crate) use memory::{GetArgs, MemoryCommand, SetArgs};
+pub(crate) use vm::{CreateArgs, VmCommand};
+
+/// Dynamic memory for QEMU/KVM virtual machines.
+#[derive(Debug, Parser)]
+#[command(name = "dynmem", version, max_term_width = 100, after_help = AFTER_HELP, propagate_version = true)]
+pub(crate) struct Cli {
+    /// The daemon's socket
+    #[arg(long, global = true, value_name = "PATH", help = SOCKET_HELP, display_order = 900)]
+    socket: Option<PathBuf>,
+    /// Write JSON, with sizes in bytes, for programs
+    #[arg(long, global = true, display_order = 901)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const SOCKET_HELP: &str = "The daemon's socket [default: $DYNMEM_SOCKET, or /run/dynmem/dynmem.sock]";
+
+const AFTER_HELP: &str = "\
+Sizes are binary: 2G, 2GB and 2GiB are the same; a number alone is bytes.
+NAMES may be patterns: * is any characters, ? is one. Quote them: 'Dev-*'.
+
+Exit codes:
+  0  done
+  1  refused or failed; with several VMs, at least one of them
+  2  the command line is wrong
+  3  the daemon can't be reached
+
+Examples:
+  dynmem vm create web01 --dynamic --maximum 4G --disk web01.qcow2 --network user
+  dynmem vm start web01
+  dynmem memory set 'Dev-*' --minimum 256M --buffer 30
+  dynmem watch";
+
+impl Cli {
+    /// The socket that was asked for, or the usual one.
+    pub(crate) fn socket(&self) -> PathBuf {
+        let from_environment = || env::var_os(SOCKET_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
+        self.socket.clone().or_else(from_environment).unwrap_or_else(|| Path::new(DEFAULT_SOCKET).to_owned())
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show the host's memory and who has it
+    Host,
+    /// Define, run and look at VMs
+    #[command(subcommand)]
+    Vm(VmCommand),
+    /// Show and change memory settings
+    #[command(subcommand)]
+    Memory(MemoryCommand),
+    /// Show what happened
+    #[command(after_help = "Examples:\n  dynmem events --limit 20\n  dynmem events --vm web01 --follow")]
+    Events(EventsArgs),
+    /// Watch memory move: a live table of all VMs
+    #[command(after_help = "\
+Columns that do not fit the terminal are left out, the least important first.
+Ctrl-C ends it. Without a terminal, each moment is a block of its own.
+
+Examples:
+  dynmem watch
+  dynmem watch 'Dev-*' --interval 0.5
+  dynmem watch --interval 5 --count 3 --json")]
+    Watch(WatchArgs),
+    /// Write a script that completes commands in a shell
+    #[command(after_help = "\
+Examples:
+  dynmem completion bash > /etc/bash_completion.d/dynmem
+  dynmem completion zsh > ~/.zfunc/_dynmem
+  dynmem completion fish > ~/.config/fish/completions/dynmem.fish")]
+    Completion {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+/// VMs by name or pattern, at least one.
+#[derive(Debug, Args)]
+pub(crate) struct Names {
+    /// Names of VMs, or patterns such as 'Dev-*'
+    #[arg(required = true, value_name = "NAMES")]
+    pub(crate) names: Vec<NamePattern>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EventsArgs {
+    /// Wait for more events and show them as they come
+    #[arg(long)]
+    pub(crate) follow: bool,
+    /// Only events of this VM
+    #[arg(long, value_name = "NAME", value_parser = values::name)]
+    pub(crate) vm: Option<String>,
+    /// How many of the newest events to show, at most 1000 [default: 100]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_EVENTS)))]
+    pub(crate) limit: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WatchArgs {
+    /// Only these VMs, by name or pattern
+    #[arg(value_name = "NAMES")]
+    pub(crate) names: Vec<NamePattern>,
+    /// Seconds between two looks, 0.1 to 3600
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = values::interval)]
+    pub(crate) interval: Duration,
+    /// End after this many looks
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_of_the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn global_options_may_stand_anywhere() {
+        for line in
+            [["dynmem", "--json", "--socket", "/x", "vm", "list"], ["dynmem", "vm", "list", "--socket", "/x", "--json"]]
+        {
+            let cli = Cli::try_parse_from(line).expect("a good line");
+            assert!(cli.json);
+            assert_eq!(cli.socket(), Path::new("/x"));
+        }
+    }
+
+    #[test]
+    fn what_is_out_of_range_is_a_usage_error() {
+        for line in [
+            "dynmem",
+            "dynmem vm start",
+            "dynmem vm start a/b",
+            "dynmem vm show Dev-*",
+            "dynmem memory set web01",
+            "dynmem memory set web01 --weight 0",
+            "dynmem memory set web01 --startup 1.5G",
+            "dynmem memory set web01 --dynamic maybe",
+            "dynmem events --limit 0",
+            "dynmem events --limit 1001",
+            "dynmem watch --interval 0",
+            "dynmem watch --interval NaN",
+            "dynmem watch --count 0",
+            "dynmem vm stop web01 --timeout 0",
+            "dynmem vm stop web01 --force --timeout 5",
+            "dynmem completion tcsh",
+        ] {
+            let error = Cli::try_parse_from(line.split(' ')).expect_err(line);
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! `dynmem vm …`.
+
+use std::{fs, path::PathBuf};
+
+use anyhow::{Context, bail, ensure};
+use clap::{Args, Subcommand};
+use dynmem_api::{MAX_STOP_TIMEOUT_SECONDS, StopMode, StopRequest};
+use dynmem_core::{DemandModel, MemorySettings};
+use dynmem_definition::{Accelerator, Boot, Disk, NamePattern, Network, VmDefinition};
+use dynmem_units::{Bytes, Percent, Weight};
+
+use super::{Names, values};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum VmCommand {
+    /// Define a VM; it stays off until it is started
+    #[command(after_help = "\
+Examples:
+  dynmem vm create web01 --dynamic --maximum 4G --disk web01.qcow2 --network user
+  dynmem vm create tiny --kernel ./vmlinuz --initrd ./initrd --cmdline console=ttyS0
+  dynmem vm create --file web01.toml")]
+    Create(Box<CreateArgs>),
+    /// List VMs, a line each
+    #[command(after_help = "\
+Columns that do not fit the terminal are left out, the least important first;
+`dynmem vm show NAME` and --json have everything.
+
+Examples:
+  dynmem vm list
+  dynmem vm list 'Dev-*' --json")]
+    List {
+        /// Only these VMs, by name or pattern
+        #[arg(value_name = "NAMES")]
+        names: Vec<NamePattern>,
+    },
+    /// Show all of one VM
+    Show {
+        /// The VM's name
+        #[arg(value_parser = values::name)]
+        name: String,
+    },
+    /// Start VMs, in the order given
+    #[command(after_help = "Examples:\n  dynmem vm start web01\n  dynmem vm start db01 'web*'")]
+    Start(Names),
+    /// Stop VMs
+    #[command(after_help = "\
+A guest that does not power off in time runs on, and the command fails.
+
+Examples:
+  dynmem vm stop web01 --timeout 120
+  dynmem vm stop 'Dev-*' --force")]
+    Stop(StopArgs),
+    /// Restart VMs
+    Restart(Names),
+    /// Halt VMs; they keep their memory
+    Pause(Names),
+    /// Let paused VMs go on
+    Resume(Names),
+    /// Forget VMs that are off; their disks stay
+    Delete(Names),
+    /// Use the serial console of a VM; Ctrl-] leaves it
+    #[command(after_help = "\
+Without a terminal, standard input goes to the console and what it says to
+standard output, until the console closes.
+
+Example:
+  dynmem vm console web01")]
+    Console {
+        /// The VM's name
+        #[arg(value_parser = values::name)]
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StopArgs {
+    #[command(flatten)]
+    pub(crate) names: Names,
+    /// End the machine at once, as if its plug was pulled
+    #[arg(long, conflicts_with = "timeout")]
+    force: bool,
+    /// Seconds a guest may take to power itself off, 1 to 3600
+    #[arg(long, value_name = "SECONDS", default_value_t = StopRequest::default().timeout_seconds,
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_STOP_TIMEOUT_SECONDS)))]
+    timeout: u32,
+}
+
+impl StopArgs {
+    /// What is asked of the daemon.
+    pub(crate) fn request(&self) -> StopRequest {
+        let mode = if self.force { StopMode::Force } else { StopMode::Graceful };
+        StopRequest { mode, timeout_seconds: self.timeout }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CreateArgs {
+    /// The VM's name; the file's if there is one
+    #[arg(value_parser = values::name, required_unless_present = "file")]
+    name: Option<String>,
+    /// A definition in TOML, instead of the options below
+    #[arg(long, value_name = "PATH")]
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    options: CreateOptions,
+}
+
+#[derive(Debug, Args)]
+#[group(multiple = true, conflicts_with = "file")]
+struct CreateOptions {
+    /// Virtual processors, 1 to 255 [default: 1]
+    #[arg(long, value_name = "NUMBER")]
+    vcpus: Option<u32>,
+    /// Let memory move with demand
+    #[arg(long)]
+    dynamic: bool,
+    /// Memory that the VM boots with [default: 512M]
+    #[arg(long, value_name = "SIZE")]
+    startup: Option<Bytes>,
+    /// Memory that it is always guaranteed once booted [default: 512M, at most startup]
+    #[arg(long, value_name = "SIZE")]
+    minimum: Option<Bytes>,
+    /// Memory that it never exceeds [default: 1T, at least startup]
+    #[arg(long, value_name = "SIZE")]
+    maximum: Option<Bytes>,
+    /// Kept on top of demand, 5 to 2000 per cent of it [default: 20]
+    #[arg(long, value_name = "PERCENT", value_parser = values::percent)]
+    buffer: Option<Percent>,
+    /// Claim on memory when not everybody can be served, 1 to 10000 [default: 5000]
+    #[arg(long, value_name = "NUMBER", value_parser = values::weight)]
+    weight: Option<Weight>,
+    /// How demand is estimated [default: working-set]
+    #[arg(long, value_name = "MODEL", value_parser = values::demand_model())]
+    demand_model: Option<DemandModel>,
+    /// A Linux kernel to boot directly
+    #[arg(long, value_name = "PATH", value_parser = values::path)]
+    kernel: Option<PathBuf>,
+    /// Its initial RAM disk
+    #[arg(long, value_name = "PATH", value_parser = values::path)]
+    initrd: Option<PathBuf>,
+    /// Its command line
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    cmdline: Option<String>,
+    /// A firmware image instead of QEMU's own
+    #[arg(long, value_name = "PATH", value_parser = values::path)]
+    firmware: Option<PathBuf>,
+    /// A disk: PATH[,format=qcow2|raw][,read_only]; may be repeated
+    #[arg(long = "disk", value_name = "DISK", value_parser = values::disk)]
+    disks: Vec<Disk>,
+    /// A network: user, tap:DEVICE or bridge:BRIDGE, and ,mac=ADDRESS; may be repeated
+    #[arg(long = "network", value_name = "NETWORK", value_parser = values::network)]
+    networks: Vec<Network>,
+    /// A VNC display such as 127.0.0.1:5
+    #[arg(long, value_name = "DISPLAY")]
+    vnc: Option<String>,
+    /// How the processors run [default: auto]
+    #[arg(long, value_name = "HOW", value_parser = values::accelerator())]
+    accelerator: Option<Accelerator>,
+    /// An argument that QEMU gets as it is; may be repeated
+    #[arg(long = "extra-arg", value_name = "TEXT", allow_hyphen_values = true)]
+    extra_args: Vec<String>,
+}
+
+impl CreateArgs {
+    /// The definition that was asked, from the file or the options.
+    pub(crate) fn definition(self) -> anyhow::Result<VmDefinition> {
+        let Some(path) = self.file else {
+            let Some(name) = self.name else { bail!("The VM's name is missing") };
+            return Ok(self.options.definition(name));
+        };
+        let text = read_definition(&path)?;
+        let definition = VmDefinition::from_toml(&text, &path)?;
+        if let Some(name) = self.name {
+            ensure!(
+                name == definition.name,
+                "File {} defines {:?}, not {name:?}: use the file's name, or leave the name out",
+                path.display(),
+                definition.name
+            );
+        }
+        Ok(definition)
+    }
+}
+
+/// The largest definition: far beyond any that a person writes.
+const DEFINITION_BYTES_MAX: u64 = 1 << 20;
+
+fn read_definition(path: &std::path::Path) -> anyhow::Result<String> {
+    use std::io::Read as _;
+    let mut text = String::new();
+    let file = fs::File::open(path).with_context(|| format!("Could not open {}", path.display()))?;
+    file.take(DEFINITION_BYTES_MAX + 1)
+        .read_to_string(&mut text)
+        .with_context(|| format!("Could not read {}", path.display()))?;
+    ensure!(
+        text.len() as u64 <= DEFINITION_BYTES_MAX,
+        "File {} is larger than 1MiB: is it a definition?",
+        path.display()
+    );
+    Ok(text)
+}
+
+impl CreateOptions {
+    fn definition(self, name: String) -> VmDefinition {
+        let usual = MemorySettings::default();
+        let startup = self.startup.unwrap_or(usual.startup);
+        // Somebody who sets the startup alone wants a VM of that size, and no
+        // refusal about limits that were never mentioned.
+        let memory = MemorySettings {
+            dynamic: self.dynamic,
+            startup,
+            minimum: self.minimum.unwrap_or(usual.minimum.min(startup)),
+            maximum: self.maximum.unwrap_or(usual.maximum.max(startup)),
+            buffer: self.buffer.unwrap_or(usual.buffer),
+            weight: self.weight.unwrap_or(usual.weight),
+            demand_model: self.demand_model.unwrap_or(usual.demand_model),
+        };
+        let Self { firmware, kernel, initrd, cmdline, .. } = self;
+        VmDefinition {
+            name,
+            vcpus: self.vcpus.unwrap_or(1),
+            accelerator: self.accelerator.unwrap_or_default(),
+            boot: Boot { firmware, kernel, initrd, cmdline },
+            disks: self.disks,
+            networks: self.networks,
+            vnc: self.vnc,
+            extra_args: self.extra_args,
+            memory,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::args::{Cli, Command};
+
+    fn create(line: &[&str]) -> Result<anyhow::Result<VmDefinition>, clap::Error> {
+        let cli = Cli::try_parse_from(["dynmem", "vm", "create"].iter().chain(line))?;
+        match cli.command {
+            Command::Vm(VmCommand::Create(create)) => Ok(create.definition()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_name_alone_is_the_default_vm() {
+        let definition = create(&["web01"]).expect("a good line").expect("a definition");
+        assert_eq!(definition.name, "web01");
+        assert_eq!(definition.memory, MemorySettings::default());
+        assert_eq!(definition.check(), Ok(()));
+    }
+
+    #[test]
+    fn options_say_everything_a_file_could() {
+        let line = "web01 --vcpus 2 --dynamic --startup 256M --maximum 2G --buffer 30 --weight 100 --kernel /k \
+            --initrd /i --cmdline -x --disk /d.img,format=raw --disk /e --network user --network tap:t0 \
+            --firmware /f --vnc 127.0.0.1:5 --accelerator tcg --extra-arg -device --extra-arg sga \
+            --demand-model committed";
+        let line: Vec<_> = line.split_whitespace().collect();
+        let definition = create(&line).expect("a good line").expect("a definition");
+        assert_eq!(definition.check(), Ok(()));
+        assert_eq!(definition.memory.minimum, Bytes::from_mib(256), "the default sinks with startup");
+        assert_eq!((definition.disks.len(), definition.networks.len()), (2, 2));
+        assert_eq!(definition.extra_args, ["-device", "sga"]);
+        assert_eq!(definition.boot.cmdline.as_deref(), Some("-x"));
+    }
+
+    #[test]
+    fn a_file_replaces_options_and_its_faults_have_a_place() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("web01.toml");
+        fs::write(&path, "name = \"web01\"\nvcpus = 3\n").expect("a file");
+        let file = path.to_str().expect("a plain path");
+        assert_eq!(create(&["--file", file]).expect("a good line").expect("a definition").vcpus, 3);
+        assert_eq!(create(&["web01", "--file", file]).expect("a good line").expect("a definition").vcpus, 3);
+        let error = create(&["web02", "--file", file]).expect("a good line").expect_err("another name");
+        assert!(error.to_string().contains("defines \"web01\", not \"web02\""), "{error}");
+
+        fs::write(&path, "name = \"web01\"\nvcpu = 3\n").expect("a file");
+        let error = create(&["--file", file]).expect("a good line").expect_err("a misspelt key");
+        assert!(error.to_string().contains("line 2, column 1"), "{error}");
+
+        assert!(create(&["--file", file, "--vcpus", "2"]).is_err());
+        assert!(create(&["--file", file, "--dynamic"]).is_err());
+        assert!(create(&[]).is_err());
+    }
+}

@@ -1,0 +1,71 @@
+//! What each command does: it asks the daemon and gives a model to
+//! [`Output`].
+
+use clap::CommandFactory;
+use clap_complete::{generate, shells};
+use dynmem_api::Client;
+
+use crate::{
+    args::{Cli, Command, Shell},
+    render::{Host, Output},
+};
+
+mod console;
+mod events;
+mod interrupt;
+mod memory;
+mod operate;
+mod select;
+mod vm;
+mod watch;
+
+/// How a command ended that was carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// All of it was done.
+    Done,
+    /// Some VMs refused; each was told.
+    SomeFailed,
+}
+
+/// Carries out one command line.
+pub(crate) async fn run(cli: Cli) -> anyhow::Result<Outcome> {
+    let client = Client::new(cli.socket());
+    let mut output = Output::new(cli.json);
+    match cli.command {
+        Command::Host => output.show(&Host(&client.host().await?))?,
+        Command::Vm(command) => return vm::run(command, &client, &mut output).await,
+        Command::Memory(command) => return memory::run(command, &client, &mut output).await,
+        Command::Events(args) => events::run(&args, &client, &mut output).await?,
+        Command::Watch(args) => watch::run(&args, &client, &mut output).await?,
+        Command::Completion { shell } => output.raw(&completion(shell))?,
+    }
+    Ok(Outcome::Done)
+}
+
+/// The script that completes our command line in `shell`.
+fn completion(shell: Shell) -> String {
+    let (mut script, mut command) = (Vec::new(), Cli::command());
+    match shell {
+        Shell::Bash => generate(shells::Bash, &mut command, "dynmem", &mut script),
+        Shell::Zsh => generate(shells::Zsh, &mut command, "dynmem", &mut script),
+        Shell::Fish => generate(shells::Fish, &mut command, "dynmem", &mut script),
+    }
+    String::from_utf8_lossy(&script).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shell_learns_every_command() {
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+            let script = completion(shell);
+            for word in ["memory", "console", "--demand-model", "--force"] {
+                let word = word.trim_start_matches('-'); // fish has them without
+                assert!(script.contains(word), "{shell:?} lacks {word}");
+            }
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! From names and patterns to the VMs they mean.
+
+use anyhow::bail;
+use dynmem_api::VmView;
+use dynmem_definition::NamePattern;
+
+/// The VMs that `names` mean, in the order of the names and each once; all of
+/// them for no names. If one of the names means nothing, it is an error and
+/// nothing is selected: a slip of the finger should not do half of the work.
+pub(super) fn select(mut vms: Vec<VmView>, names: &[NamePattern]) -> anyhow::Result<Vec<VmView>> {
+    vms.sort_by(|a, b| a.name.cmp(&b.name));
+    if names.is_empty() {
+        return Ok(vms);
+    }
+    let mut selected = Vec::new();
+    let mut unknown = Vec::new();
+    for pattern in names {
+        let mut matched = false;
+        for (index, _) in vms.iter().enumerate().filter(|(_, vm)| pattern.matches(&vm.name)) {
+            matched = true;
+            if !selected.contains(&index) {
+                selected.push(index);
+            }
+        }
+        if !matched {
+            unknown.push(nothing_matches(pattern, &vms));
+        }
+    }
+    if !unknown.is_empty() {
+        bail!(unknown.join("\n"));
+    }
+    let mut vms: Vec<Option<VmView>> = vms.into_iter().map(Some).collect();
+    Ok(selected.into_iter().filter_map(|index| vms[index].take()).collect())
+}
+
+/// The VM with this name.
+pub(super) fn one(vms: Vec<VmView>, name: &str) -> anyhow::Result<VmView> {
+    let unknown = unknown(name, &vms);
+    vms.into_iter().find(|vm| vm.name == name).ok_or_else(|| anyhow::anyhow!(unknown))
+}
+
+fn nothing_matches(pattern: &NamePattern, vms: &[VmView]) -> String {
+    if pattern.is_plain() { unknown(pattern.as_str(), vms) } else { format!("No VM matches {:?}", pattern.as_str()) }
+}
+
+fn unknown(name: &str, vms: &[VmView]) -> String {
+    let nearest = nearest(name, vms.iter().map(|vm| vm.name.as_str()));
+    let hint = match (nearest, vms) {
+        (Some(nearest), _) => format!(": did you mean {nearest:?}?"),
+        (None, []) => ": no VM is defined yet".to_owned(),
+        (None, _) => ": `dynmem vm list` shows all".to_owned(),
+    };
+    format!("No VM is named {name:?}{hint}")
+}
+
+/// The name that `name` was probably meant to be.
+fn nearest<'n>(name: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    let tolerance = name.len() / 3 + 1;
+    names
+        .map(|candidate| (distance(&name.to_ascii_lowercase(), &candidate.to_ascii_lowercase()), candidate))
+        .filter(|(distance, _)| *distance <= tolerance)
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
+/// How many letters have to be inserted, deleted or replaced to get from one
+/// text to the other (Levenshtein's distance), row by row. Names are ASCII.
+fn distance(from: &str, to: &str) -> usize {
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (i, a) in from.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, b) in to.bytes().enumerate() {
+            let replaced = diagonal + usize::from(a != b);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[to.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vms() -> Vec<VmView> {
+        ["web02", "Dev-b", "web01", "Dev-a", "db"]
+            .iter()
+            .map(|name| {
+                serde_json::from_value(serde_json::json!({
+                    "name": name, "state": "off", "assigned_bytes": 0, "demand_bytes": 0, "target_bytes": 0,
+                    "vcpus": 1, "integration": "none", "driver": {"state": "ok"},
+                    "settings": {"dynamic": false, "startup_bytes": 0, "minimum_bytes": 0, "maximum_bytes": 0,
+                        "buffer_percent": 20, "weight": 5000, "demand_model": "working-set"}
+                }))
+                .expect("a view")
+            })
+            .collect()
+    }
+
+    fn selected(names: &[&str]) -> Result<Vec<String>, String> {
+        let names: Vec<_> = names.iter().map(|name| name.parse().expect("a pattern")).collect();
+        select(vms(), &names).map(|vms| vms.into_iter().map(|vm| vm.name).collect()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn each_vm_is_selected_once_in_the_order_asked() {
+        let names = |list: &[&str]| Ok(list.iter().map(|name| (*name).to_owned()).collect());
+        assert_eq!(selected(&["web*", "Dev-a", "web01"]), names(&["web01", "web02", "Dev-a"]));
+        assert_eq!(selected(&["db", "*"]), names(&["db", "Dev-a", "Dev-b", "web01", "web02"]));
+        assert_eq!(selected(&[]), names(&["Dev-a", "Dev-b", "db", "web01", "web02"]));
+    }
+
+    #[test]
+    fn a_name_that_means_nothing_selects_nothing() {
+        assert_eq!(selected(&["web01", "dev-*"]), Err("No VM matches \"dev-*\"".into()));
+        assert_eq!(selected(&["wbe01"]), Err("No VM is named \"wbe01\": did you mean \"web01\"?".into()));
+        assert_eq!(selected(&["dev-a"]), Err("No VM is named \"dev-a\": did you mean \"Dev-a\"?".into()));
+        assert_eq!(
+            selected(&["mail", "x?", "db"]),
+            Err("No VM is named \"mail\": `dynmem vm list` shows all\nNo VM matches \"x?\"".into())
+        );
+        let error = one(Vec::new(), "db").expect_err("there is none").to_string();
+        assert_eq!(error, "No VM is named \"db\": no VM is defined yet");
+    }
+
+    #[test]
+    fn distance_counts_letters() {
+        for (from, to, letters) in [("", "", 0), ("", "abc", 3), ("web01", "wbe01", 2), ("kitten", "sitting", 3)] {
+            assert_eq!(distance(from, to), letters, "{from} {to}");
+            assert_eq!(distance(to, from), letters, "{to} {from}");
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! `dynmem vm …`.
+
+use anyhow::Result;
+use dynmem_api::{Client, ClientError, VmView};
+use dynmem_definition::NamePattern;
+
+use super::{
+    Outcome, console,
+    operate::{AT_ONCE, operate},
+    select::{one, select},
+};
+use crate::{
+    args::{CreateArgs, VmCommand},
+    render::{Output, Vm, VmList},
+};
+
+type Done = Result<(String, Option<VmView>), ClientError>;
+
+pub(super) async fn run(command: VmCommand, client: &Client, output: &mut Output) -> Result<Outcome> {
+    match command {
+        VmCommand::Create(args) => return create(*args, client, output).await,
+        VmCommand::List { names } => output.show(&VmList(&select(client.vms().await?, &names)?))?,
+        VmCommand::Show { name } => output.show(&Vm(&one(client.vms().await?, &name)?))?,
+        VmCommand::Console { name } => console::run(&one(client.vms().await?, &name)?, output).await?,
+        VmCommand::Start(args) => {
+            // One after the other: who comes first is served first.
+            return each(&args.names, 1, client, output, async |name| done("started", client.start(name).await)).await;
+        }
+        VmCommand::Stop(args) => {
+            let request = args.request();
+            let stop = async |name: &str| done("stopped", client.stop(name, &request).await);
+            return each(&args.names.names, AT_ONCE, client, output, stop).await;
+        }
+        VmCommand::Restart(args) => {
+            let restart = async |name: &str| done("restarted", client.restart(name).await);
+            return each(&args.names, AT_ONCE, client, output, restart).await;
+        }
+        VmCommand::Pause(args) => {
+            let pause = async |name: &str| done("paused", client.pause(name).await);
+            return each(&args.names, AT_ONCE, client, output, pause).await;
+        }
+        VmCommand::Resume(args) => {
+            let resume = async |name: &str| done("resumed", client.resume(name).await);
+            return each(&args.names, AT_ONCE, client, output, resume).await;
+        }
+        VmCommand::Delete(args) => {
+            let delete = async |name: &str| client.delete(name).await.map(|()| ("deleted".to_owned(), None));
+            return each(&args.names, AT_ONCE, client, output, delete).await;
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+async fn create(args: CreateArgs, client: &Client, output: &mut Output) -> Result<Outcome> {
+    let definition = args.definition()?;
+    let name = definition.name.clone();
+    let definition = &definition;
+    operate(&[name], 1, output, async |_| done("created", client.create(definition).await)).await
+}
+
+/// Does `operation` for each VM that `names` mean.
+async fn each(
+    names: &[NamePattern],
+    at_once: usize,
+    client: &Client,
+    output: &mut Output,
+    operation: impl AsyncFn(&str) -> Done,
+) -> Result<Outcome> {
+    let names: Vec<_> = select(client.vms().await?, names)?.into_iter().map(|vm| vm.name).collect();
+    let operation = &operation;
+    operate(&names, at_once, output, async |name| operation(&name).await).await
+}
+
+fn done(what: &str, answer: Result<VmView, ClientError>) -> Done {
+    answer.map(|vm| (what.to_owned(), Some(vm)))
+}

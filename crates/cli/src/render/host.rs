@@ -1,0 +1,85 @@
+//! The host in full.
+
+use dynmem_api::HostView;
+use serde::Serialize;
+
+use super::{Show, Style, pairs, size::human, vm::moved};
+
+/// The host in full.
+#[derive(Serialize)]
+#[serde(transparent)]
+pub(crate) struct Host<'h>(pub(crate) &'h HostView);
+
+impl Show for Host<'_> {
+    fn text(&self, _: &Style) -> String {
+        let host = self.0;
+        let mut blocks = vec![
+            pairs(&[
+                ("Memory", human(host.memory_bytes)),
+                ("Reserve", human(host.reserve_bytes)),
+                ("Charged to VMs", human(host.charged_bytes)),
+                ("Available", human(host.available_bytes)),
+                ("Available for balancing", human(host.available_for_balancing_bytes)),
+                ("Assigned", human(host.assigned_bytes)),
+                ("Overhead", human(host.overhead_bytes)),
+            ]),
+            pairs(&[
+                ("VMs", format!("{} on, {} defined", host.vms_running, host.vms_total)),
+                ("Average pressure", host.average_pressure_percent.to_string()),
+                ("System pressure", host.system_pressure_percent.to_string()),
+                ("Added", moved(host.counters.added_bytes, host.counters.add_operations)),
+                ("Removed", moved(host.counters.removed_bytes, host.counters.remove_operations)),
+            ]),
+            pairs(&[
+                ("Host available", human(host.host_available_bytes)),
+                ("Host stall", host.stall_percent.to_string()),
+                ("Host health", if host.under_pressure { "short of memory" } else { "ok" }.to_owned()),
+                ("Accelerator", host.accelerator.clone()),
+                ("QEMU", host.qemu_version.clone()),
+            ]),
+        ];
+        let damaged: Vec<_> = host
+            .damaged_definitions
+            .iter()
+            .map(|damaged| ("Damaged definition", format!("{}: {}", damaged.path.display(), damaged.error)))
+            .collect();
+        blocks.push(pairs(&damaged));
+        blocks.retain(|block| !block.is_empty());
+        blocks.join("\n\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::render::samples;
+
+    #[test]
+    fn the_host_in_full() {
+        assert_eq!(
+            Host(&samples::host()).text(&Style::default()),
+            "\
+Memory                   8 GiB
+Reserve                  624 MiB
+Charged to VMs           1.6 GiB
+Available                5.8 GiB
+Available for balancing  5.8 GiB
+Assigned                 1.5 GiB
+Overhead                 70 MiB
+
+VMs               1 on, 2 defined
+Average pressure  91%
+System pressure   91%
+Added             1 GiB in 3 operations
+Removed           0 in 0 operations
+
+Host available  5.9 GiB
+Host stall      3%
+Host health     short of memory
+Accelerator     kvm
+QEMU            7.2.0
+
+Damaged definition  /var/lib/dynmem/vms/x.toml: Line 3: what is this"
+        );
+    }
+}
