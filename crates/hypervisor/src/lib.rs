@@ -1,1 +1,125 @@
-//! Placeholder.
+//! Machines: QEMU launched, attached and ordered about; and a fake of it that
+//! speaks real QMP.
+//!
+//! ```text
+//!  VmDefinition ──plan()──▶ MachinePlan ──command_line()──▶ QEMU process ─┐
+//!                                           (or a task of fake::FakeHost) │ qmp.sock
+//!  engine's effects ──▶ Machine (one owner, the VM's driver) ◀──────QMP───┘
+//!                          ├─ facts(), statistics()  ──▶ engine's events
+//!                          └─ next_event()
+//! ```
+//!
+//! A [`Machine`] is the same whether a [`Qemu`] or a [`fake::FakeHost`] made
+//! it: only how its process is born and dies differs. Everything about a
+//! machine lives in its [`RunDir`], so that the next daemon finds it again
+//! with [`Hypervisor::attach`]; QEMU runs in a session of its own and outlives
+//! the daemon.
+//!
+//! The rooms: `plan` (what a machine will take), `command_line` (pure),
+//! `probe` (which QEMU, does KVM work), `launch` and `attach`, `process`
+//! (exit without zombies), `machine` with `events`, `reset` and `statistics`,
+//! `record` (`machine.json`), and `fake`.
+
+mod attach;
+mod command_line;
+mod error;
+mod events;
+pub mod fake;
+mod launch;
+mod machine;
+mod paths;
+mod plan;
+mod probe;
+mod process;
+mod record;
+mod reset;
+mod statistics;
+
+use std::path::{Path, PathBuf};
+
+use dynmem_definition::VmDefinition;
+
+pub use command_line::command_line;
+pub use error::{AttachError, LaunchError, MachineError, ProbeError};
+pub use events::MachineEvent;
+pub use machine::{Machine, Ordered, RunState};
+pub use paths::RunDir;
+pub use plan::{ChosenAccelerator, MachinePlan, overhead_estimate};
+pub use probe::Qemu;
+pub use process::MachineExit;
+pub use record::MachineRecord;
+pub use statistics::Statistics;
+
+/// What to launch, and where.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// The VM, checked.
+    pub definition: VmDefinition,
+    /// The machine's run-time directory; made if absent.
+    pub run_dir: PathBuf,
+    /// Directories of control groups that the process joins before it is
+    /// QEMU, so that every page it takes is counted there.
+    pub cgroups: Vec<PathBuf>,
+}
+
+/// Whatever makes machines. Cheap to clone.
+#[derive(Clone, Debug)]
+pub enum Hypervisor {
+    /// QEMU on this host.
+    Qemu(Qemu),
+    /// Machines inside this process, for tests and load.
+    Fake(fake::FakeHost),
+}
+
+impl Hypervisor {
+    /// The version, such as `7.2.22`.
+    pub fn version(&self) -> &str {
+        match self {
+            Self::Qemu(qemu) => qemu.version(),
+            Self::Fake(_) => fake::VERSION,
+        }
+    }
+
+    /// What `accelerator = "auto"` means here.
+    pub fn accelerator(&self) -> ChosenAccelerator {
+        match self {
+            Self::Qemu(qemu) => qemu.accelerator(),
+            Self::Fake(_) => ChosenAccelerator::Tcg,
+        }
+    }
+
+    /// A sentence: what was chosen, and why.
+    pub fn description(&self) -> &str {
+        match self {
+            Self::Qemu(qemu) => qemu.description(),
+            Self::Fake(_) => "Machines are imitated; no guest runs",
+        }
+    }
+
+    /// What a machine of this definition will take: known before the launch,
+    /// so that it can be charged before anything is spent.
+    pub fn plan(&self, definition: &VmDefinition) -> Result<MachinePlan, LaunchError> {
+        match self {
+            Self::Qemu(qemu) => qemu.plan(definition),
+            Self::Fake(host) => Ok(host.plan(definition)),
+        }
+    }
+
+    /// Starts a machine. When this returns, its processors run. If it fails,
+    /// nothing is left behind.
+    pub async fn launch(&self, launch: &Launch) -> Result<Machine, LaunchError> {
+        match self {
+            Self::Qemu(qemu) => qemu.launch(launch).await,
+            Self::Fake(host) => host.launch(launch).await,
+        }
+    }
+
+    /// Finds the machine that an earlier daemon left in `run_dir`. `None` if
+    /// it has ended meanwhile; what it left is then removed.
+    pub async fn attach(&self, run_dir: &Path) -> Result<Option<Machine>, AttachError> {
+        match self {
+            Self::Qemu(_) => attach::attach(&RunDir::new(run_dir)).await,
+            Self::Fake(host) => host.attach(run_dir).await,
+        }
+    }
+}

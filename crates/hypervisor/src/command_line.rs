@@ -1,0 +1,193 @@
+//! [`command_line`]: a machine's arguments for QEMU. Pure.
+//!
+//! Choices that are not obvious:
+//! - `deflate-on-oom=off`. With it on, a guest in need empties its balloon
+//!   without asking: memory that the ledger has lent to others is then used
+//!   twice, and the host, not the guest, runs out. The guest's need reaches us
+//!   by its reports, and relief by deflating takes milliseconds.
+//! - `reserve=off` for hot-added memory: the device is as large as the host,
+//!   so that the maximum can be raised live; what is not plugged costs nothing.
+//! - `merge=off`: pages merged by the host's KSM come apart when the guest
+//!   writes to them, that is, without asking.
+//! - `-action`: see [`crate::Machine::continue_reset`]. `-trace` logs a
+//!   power-off for a daemon that was not there to see it.
+//! - `-S`: the guest starts when everything around it stands.
+
+use std::{ffi::OsString, path::Path};
+
+use dynmem_definition::{DiskFormat, Network, VmDefinition};
+use dynmem_units::Bytes;
+
+use crate::{ChosenAccelerator, MachinePlan, RunDir, plan::TRANSLATION_CACHE};
+
+/// The arguments, without the program. `sandbox` says whether this QEMU can
+/// give up rights that it does not need.
+pub fn command_line(definition: &VmDefinition, plan: &MachinePlan, dir: &RunDir, sandbox: bool) -> Vec<OsString> {
+    let mut arguments = Arguments::default();
+    arguments.process(definition, dir);
+    if sandbox && !definition.extra_args.iter().any(|argument| argument == "-sandbox") {
+        arguments.sandbox(definition);
+    }
+    arguments.processors(definition, plan);
+    arguments.memory(plan);
+    arguments.sockets(dir);
+    arguments.boot(definition);
+    arguments.disks(definition);
+    arguments.networks(definition);
+    match &definition.vnc {
+        Some(display) => arguments.options(&[("-vnc", display), ("-device", "VGA")]),
+        None => arguments.option("-display", "none"),
+    }
+    arguments.list.extend(definition.extra_args.iter().map(OsString::from));
+    arguments.list
+}
+
+#[derive(Default)]
+struct Arguments {
+    list: Vec<OsString>,
+}
+
+impl Arguments {
+    fn flag(&mut self, flag: &str) {
+        self.list.push(flag.into());
+    }
+
+    fn option(&mut self, flag: &str, value: impl Into<OsString>) {
+        self.list.extend([flag.into(), value.into()]);
+    }
+
+    fn options(&mut self, options: &[(&str, &str)]) {
+        for (flag, value) in options {
+            self.option(flag, *value);
+        }
+    }
+
+    fn process(&mut self, definition: &VmDefinition, dir: &RunDir) {
+        self.option("-name", format!("guest={}", definition.name));
+        self.options(&[("-action", "reboot=shutdown,shutdown=pause,panic=pause")]);
+        self.option("-pidfile", dir.pid_file());
+        self.option("-trace", "enable=qemu_system_shutdown_request");
+        for flag in ["-no-user-config", "-nodefaults", "-S"] {
+            self.flag(flag);
+        }
+    }
+
+    /// QEMU's bridge helper is another program with more rights.
+    fn sandbox(&mut self, definition: &VmDefinition) {
+        let bridged = definition.networks.iter().any(|network| matches!(network, Network::Bridge { .. }));
+        let helpers = if bridged { "" } else { ",elevateprivileges=deny,spawn=deny" };
+        self.option("-sandbox", format!("on,obsolete=deny,resourcecontrol=deny{helpers}"));
+    }
+
+    fn processors(&mut self, definition: &VmDefinition, plan: &MachinePlan) {
+        match plan.accelerator {
+            ChosenAccelerator::Kvm => self.options(&[("-accel", "kvm"), ("-cpu", "host")]),
+            ChosenAccelerator::Tcg => {
+                self.option("-accel", format!("tcg,tb-size={}", TRANSLATION_CACHE.mib()));
+                self.option("-cpu", "max");
+            }
+        }
+        self.option("-smp", definition.vcpus.to_string());
+    }
+
+    fn memory(&mut self, plan: &MachinePlan) {
+        self.option("-machine", "q35,memory-backend=ram0,dump-guest-core=off");
+        self.option("-object", format!("memory-backend-ram,id=ram0,merge=off,size={}", plan.boot.get()));
+        self.option("-device", "virtio-balloon-pci,id=balloon0,free-page-reporting=on,deflate-on-oom=off".to_owned());
+        if plan.plug_max.is_zero() {
+            self.option("-m", kib(plan.boot));
+            return;
+        }
+        let most = plan.boot.saturating_add(plan.plug_max);
+        self.option("-m", format!("{},maxmem={}", kib(plan.boot), kib(most)));
+        self.option(
+            "-object",
+            format!("memory-backend-ram,id=vmem0-ram,reserve=off,merge=off,size={}", plan.plug_max.get()),
+        );
+        self.option(
+            "-device",
+            format!("virtio-mem-pci,id=vmem0,memdev=vmem0-ram,block-size={},requested-size=0", plan.plug_block.get()),
+        );
+    }
+
+    fn sockets(&mut self, dir: &RunDir) {
+        for (id, path) in [("qmp0", dir.qmp()), ("qmp1", dir.monitor())] {
+            self.option("-chardev", server(id, &path));
+            self.option("-mon", format!("chardev={id},mode=control"));
+        }
+        self.option("-chardev", server("console0", &dir.console()));
+        self.option("-serial", "chardev:console0");
+        self.option("-device", "virtio-serial-pci,id=serial0");
+        self.option("-chardev", server("agent0", &dir.agent()));
+        self.option("-device", "virtserialport,bus=serial0.0,chardev=agent0,name=org.dynmem.agent.0");
+    }
+
+    fn boot(&mut self, definition: &VmDefinition) {
+        let boot = &definition.boot;
+        for (flag, path) in [("-bios", &boot.firmware), ("-kernel", &boot.kernel), ("-initrd", &boot.initrd)] {
+            if let Some(path) = path {
+                self.option(flag, path);
+            }
+        }
+        if let Some(cmdline) = &boot.cmdline {
+            self.option("-append", cmdline);
+        }
+    }
+
+    fn disks(&mut self, definition: &VmDefinition) {
+        for (index, disk) in definition.disks.iter().enumerate() {
+            let format = match disk.format {
+                DiskFormat::Qcow2 => "qcow2",
+                DiskFormat::Raw => "raw",
+            };
+            let access = if disk.read_only { "on" } else { "off" };
+            let mut drive = OsString::from(format!("if=none,id=disk{index},format={format},read-only={access},file="));
+            drive.push(escaped(&disk.path));
+            self.option("-drive", drive);
+            self.option("-device", format!("virtio-blk-pci,drive=disk{index},bootindex={index}"));
+        }
+    }
+
+    fn networks(&mut self, definition: &VmDefinition) {
+        for (index, network) in definition.networks.iter().enumerate() {
+            let (backend, mac) = match network {
+                Network::User { forward, mac } => {
+                    let mut backend = format!("user,id=net{index}");
+                    for rule in forward {
+                        backend.push_str(",hostfwd=");
+                        backend.push_str(&escape(rule));
+                    }
+                    (backend, mac)
+                }
+                Network::Tap { device, mac } => {
+                    (format!("tap,id=net{index},ifname={},script=no,downscript=no", escape(device)), mac)
+                }
+                Network::Bridge { bridge, mac } => (format!("bridge,id=net{index},br={}", escape(bridge)), mac),
+            };
+            let mac = mac.as_ref().map(|mac| format!(",mac={}", escape(mac))).unwrap_or_default();
+            self.option("-netdev", backend);
+            self.option("-device", format!("virtio-net-pci,netdev=net{index}{mac},romfile="));
+        }
+    }
+}
+
+/// `-m` reads a plain number as MiB.
+fn kib(size: Bytes) -> String {
+    format!("{}K", size.get() / 1024)
+}
+
+/// A socket that QEMU listens on and nobody has to be connected to.
+fn server(id: &str, path: &Path) -> OsString {
+    let mut chardev = OsString::from(format!("socket,id={id},server=on,wait=off,path="));
+    chardev.push(escaped(path));
+    chardev
+}
+
+/// QEMU splits options at commas; a doubled comma is one.
+fn escape(text: &str) -> String {
+    text.replace(',', ",,")
+}
+
+fn escaped(path: &Path) -> OsString {
+    escape(&path.to_string_lossy()).into()
+}

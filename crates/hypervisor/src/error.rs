@@ -1,0 +1,159 @@
+//! What can go wrong, in sentences that say what to do.
+
+use std::{io, path::PathBuf, time::Duration};
+
+use dynmem_qmp::QmpError;
+
+/// Why this host can't run machines.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// There is no QEMU.
+    #[error("QEMU is missing: {} was not found; install it (Debian and Ubuntu: qemu-system-x86, Fedora: qemu-system-x86-core)", .0.display())]
+    Missing(PathBuf),
+    /// It does not run.
+    #[error("QEMU ({}) does not run: {reason}", path.display())]
+    Broken {
+        /// The program.
+        path: PathBuf,
+        /// What happened.
+        reason: String,
+    },
+    /// It is too old.
+    #[error("QEMU ({}) is version {version}: at least 7.2 is needed", path.display())]
+    TooOld {
+        /// The program.
+        path: PathBuf,
+        /// Its version.
+        version: String,
+    },
+    /// KVM was demanded and does not work.
+    #[error("KVM was asked for and can't be used here: {0}; choose accelerator \"tcg\" or \"auto\"")]
+    KvmUnusable(String),
+}
+
+/// Why a machine was not started. Nothing is left behind.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// The definition demands KVM, which does not work.
+    #[error("VM {name} asks for KVM, which can't be used here: {reason}; set accelerator to \"tcg\" or \"auto\"")]
+    KvmUnusable {
+        /// The VM.
+        name: String,
+        /// What the probe saw.
+        reason: String,
+    },
+    /// A file that the machine needs is missing or unreadable.
+    #[error("{what} {} can't be read: {source}", path.display())]
+    File {
+        /// `Disk`, `Kernel` …
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another process serves one of the machine's sockets.
+    #[error("Socket {} is in use: a machine of this name still runs; stop it first", .0.display())]
+    SocketInUse(PathBuf),
+    /// The sockets could not be named.
+    #[error("Directory {} has {} bytes in its path: at most {most} fit, because sockets lie in it; choose a shorter state directory", path.display(), path.as_os_str().len())]
+    PathTooLong {
+        /// The run-time directory.
+        path: PathBuf,
+        /// The most bytes its path may have.
+        most: usize,
+    },
+    /// The run-time directory can't be prepared, or the process not be made.
+    #[error("Can't {doing} {}: {source}", path.display())]
+    Io {
+        /// `make directory`, `start` …
+        doing: &'static str,
+        /// What it was done to.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// QEMU ended at once.
+    #[error("QEMU for VM {name} ended at its start ({exit}): {log}")]
+    Exited {
+        /// The VM.
+        name: String,
+        /// How it ended.
+        exit: crate::MachineExit,
+        /// Its last words.
+        log: String,
+    },
+    /// QEMU runs and does not answer.
+    #[error("QEMU for VM {name} did not answer within {}s and was ended: {log}", waited.as_secs())]
+    Silent {
+        /// The VM.
+        name: String,
+        /// How long it was waited for.
+        waited: Duration,
+        /// Its last words.
+        log: String,
+    },
+    /// QEMU answered with something else than expected.
+    #[error("QEMU for VM {name} could not be set up: {source}")]
+    Setup {
+        /// The VM.
+        name: String,
+        /// What it said.
+        source: QmpError,
+    },
+}
+
+/// Why a machine that still runs could not be taken over. It goes on running;
+/// try again.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// It runs and does not answer.
+    #[error("QEMU in {} runs as process {pid} and can't be controlled: {source}", run_dir.display())]
+    Unresponsive {
+        /// Its directory.
+        run_dir: PathBuf,
+        /// Its process.
+        pid: u32,
+        /// What happened.
+        source: QmpError,
+        /// What it was launched with, to be charged meanwhile.
+        record: Box<crate::MachineRecord>,
+    },
+    /// The directory can't be read or cleaned.
+    #[error("Can't {doing} {}: {source}", path.display())]
+    Io {
+        /// `read`, `remove` …
+        doing: &'static str,
+        /// What it was done to.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Why a machine did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum MachineError {
+    /// QEMU did not answer, refused or is gone.
+    #[error(transparent)]
+    Qmp(#[from] QmpError),
+    /// The machine is not held before a reset.
+    #[error("The machine is not held before a reset: it is {0}")]
+    NotHeld(crate::RunState),
+    /// The machine's record could not be written.
+    #[error("Can't write {}: {source}", path.display())]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl MachineError {
+    /// Whether the machine's control connection is over. Its end is told by
+    /// [`crate::Machine::next_event`].
+    pub fn is_closed(&self) -> bool {
+        matches!(self, Self::Qmp(QmpError::Closed))
+    }
+}

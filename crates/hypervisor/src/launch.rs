@@ -1,0 +1,276 @@
+//! Launching: from a definition to a machine whose processors run.
+//!
+//! Everything that can be checked is checked before anything is made. QEMU
+//! starts with its processors held (`-S`), so that a launch that breaks off
+//! half-way costs no guest anything; the record is on disk before they run.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Read, Seek, SeekFrom, Write},
+    os::unix::{fs::DirBuilderExt, net::UnixStream, process::CommandExt},
+    path::Path,
+    process::Command,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use dynmem_definition::VmDefinition;
+use dynmem_qmp::{Client, Events, QmpError, commands};
+use tokio::time;
+
+use crate::{
+    Launch, LaunchError, Machine, MachineError, MachinePlan, MachineRecord, Qemu, RunDir,
+    command_line::command_line,
+    events::Translator,
+    process::{Process, ProcessStat, RealProcess},
+};
+
+/// How long QEMU may take from its start to its greeting. It takes 0.1 s; an
+/// overloaded host gets much more.
+const GREETING_PATIENCE: Duration = Duration::from_secs(30);
+/// Between two looks whether QEMU listens yet.
+const KNOCK_PAUSE: Duration = Duration::from_millis(5);
+/// How often balloon statistics are asked for until somebody says otherwise.
+pub(crate) const STATISTICS_SECONDS: u32 = 1;
+/// How much of the log is shown in a message.
+const LOG_TAIL_BYTES: u64 = 2048;
+const LOG_TAIL_LINES: usize = 8;
+
+impl Qemu {
+    pub(crate) async fn launch(&self, launch: &Launch) -> Result<Machine, LaunchError> {
+        let plan = self.plan(&launch.definition)?;
+        let dir = RunDir::new(&launch.run_dir);
+        check_path_length(&dir)?;
+        check_files(&launch.definition)?;
+        prepare_directory(&dir)?;
+        match self.launch_in(&dir, launch, &plan).await {
+            Ok(machine) => Ok(machine),
+            Err(error) => {
+                let _ = dir.remove(); // the error that matters is the first one
+                Err(error)
+            }
+        }
+    }
+
+    async fn launch_in(&self, dir: &RunDir, launch: &Launch, plan: &MachinePlan) -> Result<Machine, LaunchError> {
+        let mut newborn = Newborn(Some(self.spawn(dir, launch, plan)?));
+        let outcome = set_up(newborn.process(), dir, self.version(), &launch.definition, plan).await;
+        let mut process = newborn.take();
+        match outcome {
+            Ok((record, connection)) => {
+                let translator = Translator { swallow_resume: true, ..Translator::default() };
+                Ok(Machine::new(dir.clone(), record, connection, Process::Real(process), translator))
+            }
+            Err(failure) => {
+                process.kill();
+                let exit = process.exited().await;
+                let (name, log) = (launch.definition.name.clone(), log_tail(dir));
+                Err(match failure {
+                    Failure::Exited => LaunchError::Exited { name, exit, log },
+                    Failure::Silent => LaunchError::Silent { name, waited: GREETING_PATIENCE, log },
+                    Failure::Setup(source) => LaunchError::Setup { name, source },
+                    Failure::Io { doing, source } => LaunchError::Io { doing, path: dir.path().to_owned(), source },
+                })
+            }
+        }
+    }
+
+    fn spawn(&self, dir: &RunDir, launch: &Launch, plan: &MachinePlan) -> Result<RealProcess, LaunchError> {
+        let io_error = |doing, path: &Path| {
+            let path = path.to_owned();
+            move |source| LaunchError::Io { doing, path, source }
+        };
+        let log = OpenOptions::new().create(true).append(true).open(dir.log());
+        let log = log.map_err(io_error("write", &dir.log()))?;
+        let err = log.try_clone().map_err(io_error("write", &dir.log()))?;
+        let mut groups = Vec::new();
+        for group in &launch.cgroups {
+            let procs = group.join("cgroup.procs");
+            groups.push(OpenOptions::new().write(true).open(&procs).map_err(io_error("join control group", group))?);
+        }
+        let mut command = Command::new(self.program());
+        command
+            .args(command_line(&launch.definition, plan, dir, self.sandbox()))
+            .current_dir(dir.path())
+            .env_remove("NOTIFY_SOCKET") // the service manager's business with the daemon only
+            .stdin(std::process::Stdio::null())
+            .stdout(log)
+            .stderr(err);
+        leave_home(&mut command, groups);
+        RealProcess::spawn(&mut command).map_err(io_error("start", self.program()))
+    }
+}
+
+/// Lets the child live in a session of its own and in these control groups.
+#[expect(unsafe_code, reason = "the standard library has no other way to act between fork and exec")]
+fn leave_home(command: &mut Command, groups: Vec<File>) {
+    let prepare = move || {
+        rustix::process::setsid()?;
+        groups.iter().try_for_each(|mut procs| procs.write_all(b"0"))
+    };
+    // SAFETY: between fork and exec only async-signal-safe things may happen.
+    // `prepare` makes system calls (setsid, write) on what was opened before,
+    // and neither allocates nor takes a lock.
+    unsafe {
+        command.pre_exec(prepare);
+    }
+}
+
+/// A process that ends with its owner until somebody takes it: an abandoned
+/// launch leaves no QEMU.
+struct Newborn(Option<RealProcess>);
+
+impl Newborn {
+    fn process(&mut self) -> &mut RealProcess {
+        self.0.as_mut().expect("taken only at the end")
+    }
+
+    fn take(mut self) -> RealProcess {
+        self.0.take().expect("taken only once")
+    }
+}
+
+impl Drop for Newborn {
+    fn drop(&mut self) {
+        if let Some(process) = &self.0 {
+            process.kill();
+        }
+    }
+}
+
+enum Failure {
+    Exited,
+    Silent,
+    Setup(QmpError),
+    Io { doing: &'static str, source: io::Error },
+}
+
+impl From<QmpError> for Failure {
+    fn from(error: QmpError) -> Self {
+        if matches!(error, QmpError::Closed) { Self::Exited } else { Self::Setup(error) }
+    }
+}
+
+impl From<MachineError> for Failure {
+    fn from(error: MachineError) -> Self {
+        match error {
+            MachineError::Qmp(error) => error.into(),
+            MachineError::Record { source, .. } => Self::Io { doing: "write the machine's record in", source },
+            MachineError::NotHeld(_) => unreachable!("nothing is reset during a launch"),
+        }
+    }
+}
+
+async fn set_up(
+    process: &mut RealProcess,
+    dir: &RunDir,
+    version: &str,
+    definition: &VmDefinition,
+    plan: &MachinePlan,
+) -> Result<(MachineRecord, (Client, Events)), Failure> {
+    let (client, events) = tokio::select! {
+        biased;
+        _ = process.exited() => return Err(Failure::Exited),
+        greeted = greeting(dir) => greeted?,
+    };
+    let stat = ProcessStat::read(process.pid());
+    let stat = stat.map_err(|source| Failure::Io { doing: "read the start of the process for", source })?;
+    let record = MachineRecord::new(definition, plan, version, process.pid(), stat.start_ticks);
+    let written = record.write(&dir.record());
+    written.map_err(|source| Failure::Io { doing: "write the machine's record in", source })?;
+    client.call(crate::statistics::interval(STATISTICS_SECONDS)).await?;
+    client.call(commands::Cont {}).await?;
+    Ok((record, (client, events)))
+}
+
+async fn greeting(dir: &RunDir) -> Result<(Client, Events), Failure> {
+    let deadline = Instant::now() + GREETING_PATIENCE;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match dynmem_qmp::connect(&dir.qmp(), left).await {
+            Ok(connection) => return Ok(connection),
+            Err(QmpError::Io { .. } | QmpError::Closed) if !left.is_zero() => time::sleep(KNOCK_PAUSE).await,
+            Err(QmpError::Timeout { .. } | QmpError::Io { .. }) => return Err(Failure::Silent),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+impl MachineRecord {
+    pub(crate) fn new(
+        definition: &VmDefinition,
+        plan: &MachinePlan,
+        version: &str,
+        pid: u32,
+        process_start_ticks: u64,
+    ) -> Self {
+        let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            name: definition.name.clone(),
+            qemu_version: version.to_owned(),
+            accelerator: plan.accelerator,
+            vcpus: definition.vcpus,
+            boot_bytes: plan.boot,
+            plug_max_bytes: plan.plug_max,
+            plug_block_bytes: plan.plug_block,
+            overhead_bytes: plan.overhead,
+            pid,
+            process_start_ticks,
+            started_unix_ms: u64::try_from(started.as_millis()).unwrap_or(u64::MAX),
+            stale_balloon_bytes: None,
+        }
+    }
+}
+
+pub(crate) fn check_path_length(dir: &RunDir) -> Result<(), LaunchError> {
+    let path = dir.path().to_owned();
+    if path.as_os_str().len() > RunDir::PATH_BYTES_MAX {
+        return Err(LaunchError::PathTooLong { path, most: RunDir::PATH_BYTES_MAX });
+    }
+    Ok(())
+}
+
+/// Opens everything that QEMU will open, as it will open it: its own message
+/// about a missing file is hard to find in its log.
+fn check_files(definition: &VmDefinition) -> Result<(), LaunchError> {
+    let boot = &definition.boot;
+    let whole = [("Firmware", &boot.firmware), ("Kernel", &boot.kernel), ("Initial RAM disk", &boot.initrd)];
+    for (what, path) in whole {
+        if let Some(path) = path {
+            check_file(what, path, true)?;
+        }
+    }
+    definition.disks.iter().try_for_each(|disk| check_file("Disk", &disk.path, disk.read_only))
+}
+
+fn check_file(what: &'static str, path: &Path, read_only: bool) -> Result<(), LaunchError> {
+    let opened = OpenOptions::new().read(true).write(!read_only).open(path);
+    let plain = opened
+        .and_then(|file| file.metadata())
+        .and_then(|metadata| if metadata.is_dir() { Err(io::ErrorKind::IsADirectory.into()) } else { Ok(()) });
+    plain.map_err(|source| LaunchError::File { what, path: path.to_owned(), source })
+}
+
+/// Makes the directory, empty, for our eyes only.
+pub(crate) fn prepare_directory(dir: &RunDir) -> Result<(), LaunchError> {
+    if let Some(socket) = dir.sockets().into_iter().find(|socket| UnixStream::connect(socket).is_ok()) {
+        return Err(LaunchError::SocketInUse(socket));
+    }
+    let io_error = |doing| move |source| LaunchError::Io { doing, path: dir.path().to_owned(), source };
+    dir.remove().map_err(io_error("clear directory"))?;
+    DirBuilder::new().recursive(true).mode(0o700).create(dir.path()).map_err(io_error("make directory"))
+}
+
+/// The end of QEMU's log, in one line fit for a message.
+pub(crate) fn log_tail(dir: &RunDir) -> String {
+    let mut text = Vec::new();
+    if let Ok(mut log) = File::open(dir.log()) {
+        let length = fs::metadata(dir.log()).map_or(0, |metadata| metadata.len());
+        let _ = log.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL_BYTES)));
+        let _ = log.take(LOG_TAIL_BYTES).read_to_end(&mut text);
+    }
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let tail = lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("; ");
+    let plain: String = tail.chars().map(|character| if character.is_control() { '?' } else { character }).collect();
+    if plain.is_empty() { "it said nothing".to_owned() } else { plain }
+}

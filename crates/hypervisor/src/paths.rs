@@ -1,0 +1,81 @@
+//! [`RunDir`]: who lies where in a machine's run-time directory.
+
+use std::{
+    ffi::OsStr,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+/// A machine's run-time directory. Everything in it belongs to one process
+/// and is worthless without it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunDir(PathBuf);
+
+impl RunDir {
+    /// The longest path of a directory whose sockets can still be named: a
+    /// Unix socket's path has at most 107 bytes.
+    pub const PATH_BYTES_MAX: usize = 107 - "/console.sock".len();
+
+    /// The directory at `path`, whether it exists or not.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    /// The directory itself.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The machine's name: the last part of the path.
+    pub fn name(&self) -> String {
+        self.0.file_name().map(OsStr::to_string_lossy).unwrap_or_default().into_owned()
+    }
+
+    /// The daemon's QMP socket.
+    pub fn qmp(&self) -> PathBuf {
+        self.0.join("qmp.sock")
+    }
+
+    /// A second QMP socket, for other tools and people.
+    pub fn monitor(&self) -> PathBuf {
+        self.0.join("monitor.sock")
+    }
+
+    /// The serial console.
+    pub fn console(&self) -> PathBuf {
+        self.0.join("console.sock")
+    }
+
+    /// The host's end of the agent's port.
+    pub fn agent(&self) -> PathBuf {
+        self.0.join("agent.sock")
+    }
+
+    /// The process id, written by QEMU.
+    pub fn pid_file(&self) -> PathBuf {
+        self.0.join("qemu.pid")
+    }
+
+    /// Whatever QEMU said.
+    pub fn log(&self) -> PathBuf {
+        self.0.join("qemu.log")
+    }
+
+    /// What the machine was launched with: [`crate::MachineRecord`].
+    pub fn record(&self) -> PathBuf {
+        self.0.join("machine.json")
+    }
+
+    /// The sockets, all of them.
+    pub(crate) fn sockets(&self) -> [PathBuf; 4] {
+        [self.qmp(), self.monitor(), self.console(), self.agent()]
+    }
+
+    /// Removes the directory and what is in it; fine if it is gone.
+    pub(crate) fn remove(&self) -> io::Result<()> {
+        match fs::remove_dir_all(&self.0) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! [`MachinePlan`]: what a machine will take, known before it is started.
+
+use std::fmt;
+
+use dynmem_definition::VmDefinition;
+use dynmem_units::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// How the processors really run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ChosenAccelerator {
+    /// Hardware virtualisation.
+    Kvm,
+    /// Software emulation.
+    Tcg,
+}
+
+impl fmt::Display for ChosenAccelerator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Kvm => "kvm",
+            Self::Tcg => "tcg",
+        })
+    }
+}
+
+/// What a machine will take. All sizes in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MachinePlan {
+    /// How its processors run.
+    pub accelerator: ChosenAccelerator,
+    /// Memory that it boots with; the balloon reaches this much.
+    pub boot: Bytes,
+    /// The most that can be hot-added: the rest of the host, so that the
+    /// maximum can be raised while the machine runs. Zero for a static VM.
+    pub plug_max: Bytes,
+    /// The step of hot-adding.
+    pub plug_block: Bytes,
+    /// The hypervisor's own memory for it, see [`overhead_estimate`].
+    pub overhead: Bytes,
+}
+
+/// Translated code of an emulated guest, fixed with `tb-size`: QEMU's default
+/// is up to 1 GiB per machine, all of it memory that nobody was promised.
+/// Debian's kernel boots as fast with 32 MiB as with 512.
+pub(crate) const TRANSLATION_CACHE: Bytes = Bytes::from_mib(32);
+/// QEMU itself: code, heap, device state, one firmware, stacks.
+const BASE: Bytes = Bytes::from_mib(40);
+/// A virtual processor: its thread's stack, softmmu's TLBs under emulation.
+const PER_VCPU: Bytes = Bytes::from_mib(4);
+/// A VNC display: its frame buffer (16 MiB of video memory) and QEMU's copies.
+const DISPLAY: Bytes = Bytes::from_mib(40);
+/// A disk or a network interface: caches, queues.
+const PER_DEVICE: Bytes = Bytes::from_mib(2);
+
+impl MachinePlan {
+    /// The plan for a definition on a host with so much memory.
+    pub(crate) fn new(definition: &VmDefinition, accelerator: ChosenAccelerator, host_memory: Bytes) -> Self {
+        let boot = definition.memory.startup;
+        let rest = if definition.memory.dynamic { host_memory.saturating_sub(boot) } else { Bytes::ZERO };
+        Self {
+            accelerator,
+            boot,
+            plug_max: rest.align_down(Bytes::BLOCK),
+            plug_block: Bytes::BLOCK,
+            overhead: overhead_estimate(definition, accelerator),
+        }
+    }
+}
+
+/// An upper estimate of the memory that the hypervisor takes for a machine of
+/// this definition besides the guest's own.
+pub fn overhead_estimate(definition: &VmDefinition, accelerator: ChosenAccelerator) -> Bytes {
+    let devices = (definition.disks.len() + definition.networks.len()) as u64;
+    // The page tables that map the guest: 8 bytes for each 4 KiB page, twice
+    // (QEMU's own; KVM's second-level tables, or the dirty bitmaps of TCG).
+    let most = if definition.memory.dynamic { definition.memory.maximum } else { definition.memory.startup };
+    let page_tables = most.max(definition.memory.startup).scale(2 * 8, 4096).min(Bytes::from_mib(256));
+    let parts = [
+        BASE,
+        Bytes::new(PER_VCPU.get() * u64::from(definition.vcpus)),
+        Bytes::new(PER_DEVICE.get() * devices),
+        if accelerator == ChosenAccelerator::Tcg { TRANSLATION_CACHE } else { Bytes::ZERO },
+        if definition.vnc.is_some() { DISPLAY } else { Bytes::ZERO },
+        page_tables,
+    ];
+    parts.into_iter().sum::<Bytes>().align_up(Bytes::BLOCK)
+}

@@ -1,0 +1,69 @@
+//! [`MachineRecord`]: `machine.json`, what the next daemon must know of a
+//! machine and can't ask QEMU.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::Path,
+};
+
+use dynmem_units::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::ChosenAccelerator;
+
+/// What a machine was launched with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineRecord {
+    /// The VM's name.
+    pub name: String,
+    /// QEMU's version.
+    pub qemu_version: String,
+    /// How its processors run.
+    pub accelerator: ChosenAccelerator,
+    /// Virtual processors.
+    pub vcpus: u32,
+    /// Memory that it was booted with.
+    pub boot_bytes: Bytes,
+    /// The most that can be hot-added.
+    pub plug_max_bytes: Bytes,
+    /// The step of hot-adding.
+    pub plug_block_bytes: Bytes,
+    /// What is charged for the hypervisor itself.
+    pub overhead_bytes: Bytes,
+    /// The process; 0 for a machine without one.
+    pub pid: u32,
+    /// When the process was made, in clock ticks since the host booted: tells
+    /// it apart from a later process of the same number.
+    pub process_start_ticks: u64,
+    /// When the machine was launched, milliseconds since 1970.
+    pub started_unix_ms: u64,
+    /// Set between a reset and the guest's balloon driver coming back: the
+    /// figure that QEMU still reports from before the reset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stale_balloon_bytes: Option<Bytes>,
+}
+
+/// The longest `machine.json` that is read.
+const RECORD_BYTES_MAX: u64 = 64 << 10;
+
+impl MachineRecord {
+    /// Reads the file.
+    pub(crate) fn read(path: &Path) -> io::Result<Self> {
+        let length = fs::metadata(path)?.len();
+        if length > RECORD_BYTES_MAX {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "file is too large to be a machine's record"));
+        }
+        serde_json::from_slice(&fs::read(path)?).map_err(io::Error::from)
+    }
+
+    /// Replaces the file, whole or not at all, even if the host dies.
+    pub(crate) fn write(&self, path: &Path) -> io::Result<()> {
+        let fresh = path.with_extension("json.new");
+        let mut file = File::create(&fresh)?;
+        file.write_all(&serde_json::to_vec_pretty(self)?)?;
+        file.sync_all()?;
+        fs::rename(&fresh, path)?;
+        path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
+    }
+}
