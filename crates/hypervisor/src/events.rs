@@ -48,7 +48,7 @@ pub(crate) enum Held {
 pub(crate) struct Translator {
     pub(crate) held: Option<Held>,
     /// The STOP that follows a SHUTDOWN is not news.
-    swallow_stop: bool,
+    pub(crate) swallow_stop: bool,
     /// The RESUME that follows our own first `cont` is not news.
     pub(crate) swallow_resume: bool,
 }
