@@ -60,6 +60,7 @@ mod size_text {
     use dynmem_units::Bytes;
     use serde::{Deserialize, Deserializer, Serializer};
 
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
     pub(super) fn serialize<S: Serializer>(size: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(size)
     }

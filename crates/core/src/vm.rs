@@ -95,6 +95,9 @@ pub(crate) struct Machine {
     /// nothing moved; for reports that don't tell.
     pub(crate) reserved: Bytes,
     pub(crate) stall: Stall,
+    /// The last decision could not give it all that it wanted: what comes free
+    /// is for it, also where the rest would be too small for a new operation.
+    pub(crate) waiting: bool,
     pub(crate) moving: Option<Move>,
     pub(crate) counters: Counters,
     pub(crate) pressure: PressureHistory,
@@ -119,6 +122,7 @@ impl Machine {
             silent_since: None,
             reserved: Bytes::ZERO,
             stall: Stall::default(),
+            waiting: false,
             moving: None,
             counters: Counters::default(),
             pressure: PressureHistory::default(),
@@ -149,7 +153,7 @@ impl Machine {
 
     /// Takes a report; agents are believed before statistics. False if the
     /// report was not needed.
-    pub(crate) fn observe(&mut self, now: Instant, report: GuestReport, settings: &MemorySettings) -> bool {
+    pub(crate) fn observe(&mut self, now: Instant, mut report: GuestReport, settings: &MemorySettings) -> bool {
         if report.source == ReportSource::Balloon
             && let Some((at, last)) = &self.report
             && last.source == ReportSource::Agent
@@ -163,9 +167,9 @@ impl Machine {
         }
         let held = self.devices.assigned();
         // While memory is arriving, waiting for it says nothing new.
-        let arriving = self.promise.assigned() > held;
-        let stall = if arriving { 0 } else { report.stall };
-        let report = GuestReport { stall, ..report };
+        if self.promise.assigned() > held {
+            report.stall = 0;
+        }
         let measured = demand::measure(&report, settings.demand_model, held, self.reserved, settings.maximum);
         self.demand.observe(now, measured);
         self.pressure.observe(Percent::ratio(self.demand.current(), held));
@@ -229,8 +233,8 @@ impl Vm {
     /// The part of the target that must be missing before the buffer is worth
     /// an operation, or a warning: a quarter of the buffer, at least four
     /// blocks. Noise within it costs nothing, and demand is met all the same.
-    pub(crate) fn slack(&self, machine: &Machine) -> Bytes {
-        let buffer = self.target(machine).saturating_sub(self.demand(machine));
+    pub(crate) fn slack(target: Bytes, demand: Bytes) -> Bytes {
+        let buffer = target.saturating_sub(demand);
         buffer.scale(1, 4).max(Bytes::BLOCK.scale(4, 1)).min(buffer)
     }
 
@@ -244,10 +248,10 @@ impl Vm {
         {
             return None;
         }
-        let held = machine.devices.assigned();
+        let (held, target) = (machine.devices.assigned(), self.target(machine));
         Some(if machine.demand.current() > held {
             MemoryStatus::Low
-        } else if held.saturating_add(self.slack(machine)) < self.target(machine) {
+        } else if held.saturating_add(Self::slack(target, self.demand(machine))) < target {
             MemoryStatus::Warning
         } else {
             MemoryStatus::Ok

@@ -334,3 +334,32 @@ fn late_news_of_unknown_vms_are_ignored() {
     world.engine.handle(world.now, Input::Host(HostFacts { available, stall: 0 }));
     assert_eq!(world.engine.host_snapshot().host_available, Some(available));
 }
+
+#[test]
+fn no_more_is_asked_back_than_is_needed() {
+    let mut world = world(3 * 1024 + 96);
+    let idle = [0, 1].map(|_| world.running(settings(128, 1024, 2048), 40));
+    let busy = world.running(settings(128, 1024, 2048), 40);
+    world.guest_mut(busy).stalls = false;
+    world.guest_mut(busy).used = mib(1200);
+    world.advance(60_000);
+    let given: u64 = idle.iter().map(|vm| 1024 - world.assigned(*vm).mib()).sum();
+    let taken = world.assigned(busy).mib() - 1024;
+    assert!(taken >= 192 && given - taken <= 2 * idle.len() as u64, "{given} MiB given, {taken} MiB taken");
+}
+
+#[test]
+fn noise_within_the_buffer_costs_no_operation() {
+    let mut world = world(4096);
+    let vm = world.running(settings(128, 512, 2048), 40);
+    world.guest_mut(vm).stalls = false;
+    world.guest_mut(vm).used = mib(784);
+    world.advance(60_000);
+    assert!(world.assigned(vm) < mib(980), "nothing beyond the buffer hides the noise");
+    world.orders.clear();
+    for second in 0..600_u64 {
+        world.guest_mut(vm).used = mib(784 + second * 7919 % 33 - 16);
+        world.advance(1_000);
+    }
+    assert_eq!(world.orders, []);
+}

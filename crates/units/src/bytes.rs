@@ -92,6 +92,9 @@ impl Bytes {
         if denominator == 0 {
             return Self::MAX;
         }
+        if let Some(product) = self.0.checked_mul(numerator) {
+            return Self(product / denominator); // a 128-bit division costs ten of these
+        }
         let scaled = u128::from(self.0) * u128::from(numerator) / u128::from(denominator);
         Self(u64::try_from(scaled).unwrap_or(u64::MAX))
     }

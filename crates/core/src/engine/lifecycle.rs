@@ -323,8 +323,8 @@ impl Engine {
         let Some(vm) = self.vm_mut(id) else { return };
         let Some(machine) = vm.machine.as_mut() else { return };
         let boot = machine.devices.boot;
-        let (counters, high_water, since) = (machine.counters, machine.high_water, machine.since);
-        let mut fresh = Machine { counters, high_water, since, ..Machine::new(now, machine.devices) };
+        let (since, counters, high_water) = (machine.since, machine.counters, machine.high_water);
+        let mut fresh = Machine { since, counters, high_water, ..Machine::new(now, machine.devices) };
         fresh.promise = Promise { balloon: boot, plugged: Bytes::ZERO };
         *machine = fresh;
         vm.state = VmState::Booting;
@@ -460,6 +460,7 @@ impl Engine {
         let counters = &mut machine.counters;
         *(if grows { &mut counters.add_operations } else { &mut counters.remove_operations }) += 1;
         machine.promise = promise;
+        machine.waiting &= grows;
         machine.stall.ordered(now);
         let Promise { balloon, plugged } = promise;
         self.effects.push(Effect::Order { vm: id, balloon, plugged });

@@ -33,6 +33,8 @@ struct Entry {
     target: u64,
     /// The part of the buffer that may be missing before it is refilled.
     slack: u64,
+    /// The last decision could not give it all that it wanted.
+    waiting: bool,
     /// What it has been promised.
     promised: u64,
     /// What is charged already, overhead excluded: promised, or still held.
@@ -54,14 +56,16 @@ impl Entry {
         let promised = blocks(machine.promise.assigned());
         let minimum = blocks(vm.settings.minimum);
         let floor = if machine.stall.resting(now) { promised.max(minimum) } else { minimum };
-        let target = blocks(vm.target(machine)).max(floor);
+        let (wanted, demand) = (vm.target(machine), vm.demand(machine));
+        let target = blocks(wanted).max(floor);
         Self {
             id,
             weight: u64::from(vm.settings.weight.get()),
             floor,
-            demand: blocks(vm.demand(machine)).clamp(floor, target),
+            demand: blocks(demand).clamp(floor, target),
             target,
-            slack: blocks(vm.slack(machine)),
+            slack: blocks(Vm::slack(wanted, demand)),
+            waiting: machine.waiting,
             promised,
             covered: blocks(machine.charge().saturating_sub(machine.devices.overhead)),
             entitled: floor,
@@ -81,7 +85,7 @@ impl Entry {
     /// What to grow to, if growing is worth an operation now.
     fn wants(&self) -> Option<u64> {
         let missing = self.entitled.saturating_sub(self.promised);
-        (missing > 0 && (self.in_need() || missing > self.slack)).then_some(self.entitled)
+        (missing > 0 && (self.in_need() || self.waiting || missing > self.slack)).then_some(self.entitled)
     }
 }
 
@@ -111,6 +115,13 @@ fn entitle(entries: &mut [Entry], room: u64, held_back: u64) {
     }
 }
 
+/// Blocks that nobody is entitled to: what starts may have. Only surplus above
+/// target is touched for a start; a stuck VM keeps its own, entitled or not.
+fn spare(entries: &[Entry], room: u64, reset_needs: u64) -> u64 {
+    let kept: u64 = entries.iter().map(|entry| entry.target.max(entry.floor)).sum();
+    room.saturating_sub(kept).saturating_sub(reset_needs)
+}
+
 /// The memory that a decision has to work with. Blocks.
 struct Purse {
     /// Not charged to anybody.
@@ -121,20 +132,22 @@ struct Purse {
     short: u64,
 }
 
+/// All that a decision looks at.
+struct Survey {
+    entries: Vec<Entry>,
+    purse: Purse,
+    /// What the elastic VMs share. Blocks.
+    room: u64,
+    /// Machines held before a reset, and the blocks that each needs.
+    resets: Vec<(VmId, u64)>,
+}
+
 impl Engine {
     /// Decides now. See the module's head.
     pub(super) fn decide(&mut self, now: Instant) {
         self.due = false;
         self.decided_at = now;
-        for vm in self.vms.iter_mut().flatten() {
-            if let Some(machine) = vm.machine.as_mut()
-                && machine.silent_since.is_none()
-            {
-                machine.demand.sink(now);
-            }
-        }
-        let (mut entries, mut purse, room) = self.survey(now);
-        let resets = self.held_resets();
+        let Survey { mut entries, mut purse, room, resets } = self.survey(now);
         let reset_needs: u64 = resets.iter().map(|(_, needs)| needs).sum();
         entitle(&mut entries, room, reset_needs);
 
@@ -149,40 +162,42 @@ impl Engine {
             }
         }
         self.grow(now, &mut entries, &mut purse, |entry| !entry.in_need());
-        let spare = self.spare(&entries, room, reset_needs);
+        let spare = spare(&entries, room, reset_needs);
         self.admit_starts(now, &mut purse, spare);
         self.hungry = purse.short > 0;
         self.reclaim(now, &entries, &purse);
     }
 
-    /// Collects the elastic VMs, what is free, and the room they share.
-    fn survey(&self, now: Instant) -> (Vec<Entry>, Purse, u64) {
-        let charged = self.charged();
-        let capacity = self.host.capacity(charged);
-        let (mut entries, mut elastic, mut returning) = (Vec::with_capacity(self.vms.len()), Bytes::ZERO, Bytes::ZERO);
-        for (id, vm) in self.each() {
+    /// Lets demand sink to now, and collects all that a decision looks at, in
+    /// one pass: with ten thousand VMs, reading them is most of the work.
+    fn survey(&mut self, now: Instant) -> Survey {
+        let mut entries = Vec::with_capacity(self.vms.len());
+        let mut resets = Vec::new();
+        let (mut charged, mut elastic, mut returning) = (Bytes::ZERO, Bytes::ZERO, Bytes::ZERO);
+        for (id, vm) in (0_u32..).map(VmId).zip(&mut self.vms) {
+            let Some(vm) = vm.as_mut() else { continue };
+            let Some(machine) = vm.machine.as_mut() else { continue };
+            if machine.silent_since.is_none() {
+                machine.demand.sink(now);
+            }
+            charged = charged.saturating_add(machine.charge());
+            if machine.reset_held {
+                resets.push((id, blocks(machine.reset_needs().align_up(Bytes::BLOCK))));
+            }
             let Some(machine) = vm.elastic() else { continue };
             elastic = elastic.saturating_add(machine.charge().saturating_sub(machine.devices.overhead));
             returning = returning.saturating_add(machine.promise.returning(&machine.devices));
             entries.push(Entry::new(now, id, vm, machine));
         }
-        let room = capacity.saturating_sub(charged.saturating_sub(elastic));
+        let capacity = self.host.capacity(charged);
         let purse = Purse {
             free: blocks(capacity.saturating_sub(charged)),
             returning: blocks(returning),
             // What guests or the host took beyond the capacity is asked back.
             short: blocks(charged.saturating_sub(capacity).align_up(Bytes::BLOCK)),
         };
-        (entries, purse, blocks(room))
-    }
-
-    /// Machines held before a reset, and the blocks that each needs.
-    fn held_resets(&self) -> Vec<(VmId, u64)> {
-        let held = self.each().filter_map(|(id, vm)| {
-            let machine = vm.machine.as_ref().filter(|machine| machine.reset_held)?;
-            Some((id, blocks(machine.reset_needs().align_up(Bytes::BLOCK))))
-        });
-        held.collect()
+        let room = blocks(capacity.saturating_sub(charged.saturating_sub(elastic)));
+        Survey { entries, purse, room, resets }
     }
 
     /// Gives what is wanted by the entries that `rank` selects: all of it if it
@@ -207,6 +222,9 @@ impl Engine {
         for (&(index, level), given) in wanted.iter().zip(shares) {
             let entry = &mut entries[index];
             let reached = self.grow_to(now, entry, given.max(entry.promised), purse);
+            if let Some(machine) = self.vm_mut(entry.id).and_then(|vm| vm.machine.as_mut()) {
+                machine.waiting = reached < level;
+            }
             purse.short += level.saturating_sub(reached.max(entry.covered));
             entry.promised = reached;
         }
@@ -234,14 +252,6 @@ impl Engine {
             level = level.saturating_sub(more - purse.free).max(entry.promised);
         }
         entry.promised
-    }
-
-    /// Blocks that nobody is entitled to: what starts may have. Only surplus
-    /// above target is touched for a start.
-    fn spare(&self, entries: &[Entry], room: u64, reset_needs: u64) -> u64 {
-        // A stuck VM keeps its surplus, entitled or not.
-        let kept: u64 = entries.iter().map(|entry| entry.target.max(entry.floor)).sum();
-        room.saturating_sub(kept).saturating_sub(reset_needs)
     }
 
     /// Lets waiting starts go in the order in which they were asked.
