@@ -238,6 +238,16 @@ impl Vm {
         buffer.scale(1, 4).max(Bytes::BLOCK.scale(4, 1)).min(buffer)
     }
 
+    /// True if so much of its target has not been promised that a decision is
+    /// worth its while now.
+    pub(crate) fn lacks_memory(&self) -> bool {
+        self.elastic().is_some_and(|machine| {
+            let (promised, target) = (machine.promise.assigned(), self.target(machine));
+            let demand = self.demand(machine);
+            promised < demand || promised.saturating_add(Self::slack(target, demand)) < target
+        })
+    }
+
     /// Memory status now; none for off and static VMs, and before the guest
     /// has spoken.
     pub(crate) fn memory_status(&self) -> Option<MemoryStatus> {

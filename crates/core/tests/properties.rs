@@ -58,9 +58,9 @@ fn history() -> impl Strategy<Value = Vec<(u32, Happening, u64)>> {
 
 fn new_world() -> World {
     let mut world = World::new(MEMORY, RESERVE);
-    for vm in 0..u64::from(VMS) {
+    for (vm, buffer) in (0..u64::from(VMS)).zip([5, 20, 50].into_iter().cycle()) {
         let sizes = settings(64 + 32 * vm, 256 + 128 * (vm % 3), 1024 + 512 * (vm % 4));
-        world.define(weighted(1_000 + 1_500 * vm, buffered([5, 20, 50][vm as usize % 3], sizes)));
+        world.define(weighted(1_000 + 1_500 * vm, buffered(buffer, sizes)));
     }
     world
 }

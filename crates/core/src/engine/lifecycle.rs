@@ -240,13 +240,14 @@ impl Engine {
             return;
         }
         let was_silent = machine.silent_since.take().is_some();
-        let urgent = machine.demand.current() > machine.promise.assigned();
         let message = format!("{name} reports again");
         let first = *state == VmState::Booting;
         if first {
             *state = VmState::Running;
             *reason = None;
         }
+        // Refilling a buffer in time is what keeps the next spike from starving.
+        let urgent = vm.lacks_memory();
         self.due |= urgent || first || was_silent;
         if was_silent {
             self.record(Some(id), NoticeKind::Recovered, message, Vec::new());

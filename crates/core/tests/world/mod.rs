@@ -3,6 +3,7 @@
 //! the engine with what the machines really hold.
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part of the world")]
+#![allow(clippy::struct_excessive_bools, clippy::needless_pass_by_value, reason = "tests read better so")]
 
 use std::collections::VecDeque;
 
