@@ -1,0 +1,204 @@
+//! [`MemoryGroup`]: one group, in either version.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use dynmem_units::Bytes;
+
+use super::GroupError;
+use crate::reader;
+
+/// One memory group. A plain handle: dropping it changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemoryGroup {
+    folder: PathBuf,
+    files: &'static Files,
+}
+
+/// How much a group may hold. Swap is never allowed: the host doesn't page a
+/// running guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupLimit {
+    /// Beyond this its processes are slowed down and their caches reclaimed.
+    /// Only v2 can do so; v1 knows the hard limit alone.
+    pub soft: Bytes,
+    /// Beyond this the kernel kills within the group. At least `soft`, in
+    /// whole pages.
+    pub hard: Bytes,
+}
+
+/// What a group holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupUsage {
+    /// Everything charged to it, caches included.
+    pub total: Bytes,
+    /// The part that can't be taken back without swapping: anonymous memory,
+    /// shared memory, the kernel's own.
+    pub held: Bytes,
+}
+
+/// Where the two versions keep the same thing.
+#[derive(Debug, PartialEq, Eq)]
+struct Files {
+    usage: &'static str,
+    hard: &'static str,
+    /// The keys of `memory.stat` that make up `held`.
+    held: &'static [&'static str],
+    is_v2: bool,
+}
+
+static V2: Files = Files {
+    usage: "memory.current",
+    hard: "memory.max",
+    held: &["anon", "shmem", "slab_unreclaimable", "kernel_stack", "pagetables", "percpu"],
+    is_v2: true,
+};
+
+// v1 counts the kernel's part only with its caches; QEMU's page tables are in
+// `usage` all the same.
+static V1: Files = Files {
+    usage: "memory.usage_in_bytes",
+    hard: "memory.limit_in_bytes",
+    held: &["total_rss", "total_shmem"],
+    is_v2: false,
+};
+
+const V1_WITH_SWAP: &str = "memory.memsw.limit_in_bytes";
+
+impl MemoryGroup {
+    pub(super) fn v2(folder: PathBuf) -> Self {
+        Self { folder, files: &V2 }
+    }
+
+    pub(super) fn v1(folder: PathBuf) -> Self {
+        Self { folder, files: &V1 }
+    }
+
+    /// The group's folder.
+    pub fn path(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Moves a process into the group. Memory that it holds already stays
+    /// charged to where it was.
+    pub fn add_process(&self, pid: u32) -> Result<(), GroupError> {
+        self.write("cgroup.procs", &pid.to_string())
+    }
+
+    /// The processes in the group.
+    pub fn processes(&self) -> Result<Vec<u32>, GroupError> {
+        let name = "cgroup.procs";
+        let parsed: Result<_, _> = self.read(name)?.lines().map(str::parse).collect();
+        parsed.map_err(|_| self.malformed(name, "a list of process ids"))
+    }
+
+    /// What the group holds now.
+    pub fn usage(&self) -> Result<GroupUsage, GroupError> {
+        let total = self.read(self.files.usage)?.trim().parse();
+        let total = total.map(Bytes::new).map_err(|_| self.malformed(self.files.usage, "a number of bytes"))?;
+        let stat = self.read("memory.stat")?;
+        let value = |key: &&str| {
+            let line = stat.lines().filter_map(|line| line.split_once(' ')).find(|(name, _)| name == key);
+            line.and_then(|(_, bytes)| bytes.trim().parse().ok()).map_or(Bytes::ZERO, Bytes::new)
+        };
+        Ok(GroupUsage { total, held: self.files.held.iter().map(value).sum() })
+    }
+
+    /// Limits the group and forbids it to swap. A limit below what its
+    /// processes hold is refused with [`GroupError::BelowUsage`], because the
+    /// kernel would kill the machine for it. If a write in the middle fails,
+    /// a part of the limit may be set; setting it again is harmless.
+    pub fn set_limit(&self, limit: GroupLimit) -> Result<(), GroupError> {
+        let held = self.usage()?.held;
+        if held > limit.hard {
+            return Err(GroupError::BelowUsage { path: self.folder.clone(), limit: limit.hard, held });
+        }
+        if self.files.is_v2 { self.set_limit_v2(limit) } else { self.set_limit_v1(limit.hard) }
+    }
+
+    fn set_limit_v2(&self, limit: GroupLimit) -> Result<(), GroupError> {
+        self.write_if_there("memory.swap.max", "0")?;
+        // The soft limit first: on the way down it reclaims caches gently, on
+        // the way up the order doesn't matter.
+        self.write("memory.high", &limit.soft.min(limit.hard).get().to_string())?;
+        self.write(self.files.hard, &limit.hard.get().to_string())
+    }
+
+    fn set_limit_v1(&self, hard: Bytes) -> Result<(), GroupError> {
+        self.write("memory.swappiness", "0")?;
+        let value = hard.get().to_string();
+        // Memory and swap together may never be limited below memory alone,
+        // not even between two writes.
+        let now = self.read(self.files.hard)?.trim().parse().map_or(Bytes::MAX, Bytes::new);
+        if hard > now {
+            self.write_if_there(V1_WITH_SWAP, &value)?;
+            self.write(self.files.hard, &value)
+        } else {
+            self.write(self.files.hard, &value)?;
+            self.write_if_there(V1_WITH_SWAP, &value)
+        }
+    }
+
+    /// Removes the group; one that is gone already is fine. The kernel refuses
+    /// while processes are in it.
+    pub fn remove(&self) -> Result<(), GroupError> {
+        match fs::remove_dir(&self.folder) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(GroupError::Io { action: "remove".to_owned(), path: self.folder.clone(), source })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn read(&self, name: &str) -> Result<String, GroupError> {
+        let path = self.folder.join(name);
+        reader::read(&path).map_err(|source| GroupError::Io { action: "read".to_owned(), path, source })
+    }
+
+    fn write(&self, name: &str, value: &str) -> Result<(), GroupError> {
+        write(self.folder.join(name), value)
+    }
+
+    /// For files that a kernel without swap accounting doesn't have.
+    fn write_if_there(&self, name: &str, value: &str) -> Result<(), GroupError> {
+        match self.write(name, value) {
+            Err(GroupError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        }
+    }
+
+    fn malformed(&self, name: &str, expected: &'static str) -> GroupError {
+        GroupError::Malformed { path: self.folder.join(name), expected }
+    }
+}
+
+/// Lets the groups inside `folder` have the memory controller (v2).
+pub(super) fn enable_memory(folder: &Path) -> Result<(), GroupError> {
+    let path = folder.join("cgroup.subtree_control");
+    // Read first: a folder that was delegated to us has it, and its parents
+    // are not ours to write.
+    let enabled = reader::read(&path).unwrap_or_default();
+    if enabled.split_ascii_whitespace().any(|controller| controller == "memory") {
+        return Ok(());
+    }
+    write(path, "+memory")
+}
+
+pub(super) fn create_folder(folder: &Path) -> Result<(), GroupError> {
+    match fs::create_dir(folder) {
+        Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
+            Err(GroupError::Io { action: "create".to_owned(), path: folder.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Never creates: a file that a cgroup doesn't have is not ours to invent.
+fn write(path: PathBuf, value: &str) -> Result<(), GroupError> {
+    let written =
+        OpenOptions::new().write(true).truncate(true).open(&path).and_then(|mut file| file.write_all(value.as_bytes()));
+    written.map_err(|source| GroupError::Io { action: format!("write {value} to"), path, source })
+}

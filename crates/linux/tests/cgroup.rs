@@ -1,0 +1,212 @@
+//! Memory groups: on temporary trees in both versions, and on the host's own
+//! where it lets us.
+
+use std::{
+    fs,
+    io::{self, Read, Write},
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use dynmem_linux::{Cgroups, GroupError, GroupLimit, HostReader, MemoryGroup};
+use dynmem_units::Bytes;
+use tempfile::TempDir;
+
+fn lay_out(folder: &Path, files: &[(&str, &str)]) {
+    for (name, text) in files {
+        fs::write(folder.join(name), text).expect("a temporary tree");
+    }
+}
+
+fn text(group: &MemoryGroup, name: &str) -> String {
+    fs::read_to_string(group.path().join(name)).expect("a temporary tree")
+}
+
+fn limit(mib: u64) -> GroupLimit {
+    GroupLimit { soft: Bytes::from_mib(mib), hard: Bytes::from_mib(mib + 64) }
+}
+
+/// A group in a tree that looks like the unified hierarchy.
+fn v2() -> (TempDir, MemoryGroup) {
+    let mount = tempfile::tempdir().expect("a temporary folder");
+    lay_out(mount.path(), &[("cgroup.subtree_control", "cpu")]);
+    fs::create_dir(mount.path().join("dynmem")).expect("a temporary tree");
+    lay_out(&mount.path().join("dynmem"), &[("cgroup.subtree_control", "cpu memory\n")]);
+    let group = Cgroups::V2(mount.path().to_owned()).create_group("dynmem".as_ref(), "web01").expect("created");
+    assert_eq!(group.path(), mount.path().join("dynmem/vm-web01"));
+    let files = [
+        ("cgroup.procs", "12\n34\n"),
+        ("memory.current", "314572800\n"),
+        ("memory.stat", "anon 1048576\nfile 209715200\nshmem 103809024\nslab_unreclaimable 0\npagetables 0\n"),
+        ("memory.high", "max\n"),
+        ("memory.max", "max\n"),
+        ("memory.swap.max", "max\n"),
+    ];
+    lay_out(group.path(), &files);
+    (mount, group)
+}
+
+fn v1() -> (TempDir, MemoryGroup) {
+    let mount = tempfile::tempdir().expect("a temporary folder");
+    let group = Cgroups::V1(mount.path().to_owned()).create_group("dynmem".as_ref(), "web01").expect("created");
+    let files = [
+        ("cgroup.procs", ""),
+        ("memory.usage_in_bytes", "314572800\n"),
+        ("memory.stat", "cache 5\nrss 7\nshmem 9\ntotal_rss 1048576\ntotal_shmem 103809024\n"),
+        ("memory.limit_in_bytes", "9223372036854771712\n"),
+        ("memory.memsw.limit_in_bytes", "9223372036854771712\n"),
+        ("memory.swappiness", "60\n"),
+    ];
+    lay_out(group.path(), &files);
+    (mount, group)
+}
+
+#[test]
+fn version_2_enables_the_controller_where_it_is_not() {
+    let (mount, _) = v2();
+    assert_eq!(fs::read_to_string(mount.path().join("cgroup.subtree_control")).expect("written"), "+memory");
+    let parent = fs::read_to_string(mount.path().join("dynmem/cgroup.subtree_control")).expect("there");
+    assert_eq!(parent, "cpu memory\n", "what was delegated with it is left alone");
+}
+
+#[test]
+fn version_2_limits_memory_and_forbids_swap() {
+    let (_mount, group) = v2();
+    group.set_limit(limit(512)).expect("above what is held");
+    assert_eq!(text(&group, "memory.swap.max"), "0");
+    assert_eq!(text(&group, "memory.high"), "536870912");
+    assert_eq!(text(&group, "memory.max"), "603979776");
+    fs::remove_file(group.path().join("memory.swap.max")).expect("there");
+    group.set_limit(limit(256)).expect("a kernel without swap accounting");
+    assert!(!group.path().join("memory.swap.max").exists());
+}
+
+#[test]
+fn version_1_limits_memory_and_forbids_swap() {
+    let (_mount, group) = v1();
+    group.set_limit(limit(512)).expect("above what is held");
+    for name in ["memory.limit_in_bytes", "memory.memsw.limit_in_bytes"] {
+        assert_eq!(text(&group, name), "603979776");
+    }
+    assert_eq!(text(&group, "memory.swappiness"), "0");
+}
+
+#[test]
+fn a_limit_that_would_kill_the_machine_is_refused_and_changes_nothing() {
+    for (_mount, group) in [v2(), v1()] {
+        let usage = group.usage().expect("readable");
+        assert_eq!((usage.total, usage.held), (Bytes::from_mib(300), Bytes::from_mib(100)));
+        // 300 MiB are charged, but two thirds are caches.
+        group.set_limit(GroupLimit { soft: usage.held, hard: usage.held }).expect("as much as is held");
+        let hard = Bytes::from_mib(98);
+        let error = group.set_limit(GroupLimit { soft: hard, hard }).expect_err("below");
+        assert!(matches!(error, GroupError::BelowUsage { .. }), "{error:?}");
+        assert!(error.to_string().contains("to 98MiB: its processes hold 100MiB"), "{error}");
+        let name = if group.path().join("memory.max").exists() { "memory.max" } else { "memory.limit_in_bytes" };
+        assert_eq!(text(&group, name), "104857600");
+    }
+}
+
+#[test]
+fn processes_are_listed_and_moved_in() {
+    let (_mount, group) = v2();
+    assert_eq!(group.processes().expect("readable"), [12, 34]);
+    group.add_process(56).expect("writable");
+    assert_eq!(text(&group, "cgroup.procs"), "56");
+    lay_out(group.path(), &[("cgroup.procs", "x")]);
+    assert!(matches!(group.processes(), Err(GroupError::Malformed { .. })));
+}
+
+#[test]
+fn an_existing_group_is_taken_up_and_a_missing_one_removed_in_peace() {
+    let mount = tempfile::tempdir().expect("a temporary folder");
+    let cgroups = Cgroups::V1(mount.path().to_owned());
+    let group = cgroups.create_group("a/b".as_ref(), "memory.max").expect("created");
+    assert_eq!(cgroups.create_group("a/b".as_ref(), "memory.max").expect("there already"), group);
+    group.remove().expect("empty");
+    group.remove().expect("gone already");
+    assert!(!group.path().exists());
+}
+
+#[test]
+fn no_name_leads_out_of_the_hierarchy() {
+    let mount = tempfile::tempdir().expect("a temporary folder");
+    let cgroups = Cgroups::V1(mount.path().to_owned());
+    for (parent, name) in [("", "a"), ("..", "a"), ("/etc", "a"), ("a/../..", "a"), ("a", "/../../b"), ("a", "b\n")] {
+        let error = cgroups.create_group(parent.as_ref(), name).expect_err(name);
+        assert!(matches!(error, GroupError::Name(_)), "{parent} {name}: {error:?}");
+    }
+    assert!(matches!(Cgroups::Missing.create_group("a".as_ref(), "b"), Err(GroupError::Missing)));
+}
+
+#[test]
+fn an_error_names_the_file_and_what_was_tried() {
+    let (_mount, group) = v2();
+    fs::remove_file(group.path().join("memory.max")).expect("there");
+    let error = group.set_limit(limit(512)).expect_err("no such file");
+    let path = group.path().join("memory.max");
+    assert_eq!(error.to_string(), format!("Can't write 603979776 to {}", path.display()));
+    assert!(!path.exists(), "never invented");
+}
+
+/// A group of the host's own, removed at the end whatever happens.
+struct RealGroup(MemoryGroup);
+
+impl Drop for RealGroup {
+    fn drop(&mut self) {
+        let parent = self.0.path().parent().map(Path::to_owned);
+        let _ = self.0.remove();
+        let _ = parent.map(fs::remove_dir);
+    }
+}
+
+/// A process that waits for a line and then holds 32 MiB: its one large buffer,
+/// which it can't get rid of, because nobody reads more than a byte of it.
+fn holder() -> Child {
+    let script = "read go; exec dd if=/dev/zero bs=32M count=1 status=none";
+    let mut command = Command::new("sh");
+    command.args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("sh runs")
+}
+
+#[test]
+fn the_hosts_own_kernel_counts_and_keeps_the_limit() {
+    let cgroups = HostReader::default().cgroups().expect("mounts are readable");
+    let parent = format!("dynmem-test-{}", std::process::id());
+    let group = match cgroups.create_group(parent.as_ref(), "real") {
+        Ok(group) => RealGroup(group),
+        Err(GroupError::Io { source, path, .. }) if is_not_ours(&source) => {
+            return eprintln!("SKIPPED: no right to create memory groups at {}: {source}", path.display());
+        }
+        Err(GroupError::Missing) => return eprintln!("SKIPPED: the host has no memory cgroups"),
+        Err(error) => panic!("{error}: {error:?}"),
+    };
+    let group = &group.0;
+    for mib in [512, 64, 128] {
+        group.set_limit(limit(mib)).expect("an empty group takes any limit");
+    }
+
+    let mut holder = holder();
+    group.add_process(holder.id()).expect("moved before it holds anything");
+    assert_eq!(group.processes().expect("readable"), [holder.id()]);
+    assert!(matches!(group.remove(), Err(GroupError::Io { .. })), "not while somebody is in it");
+    holder.stdin.take().expect("piped").write_all(b"go\n").expect("it reads");
+    holder.stdout.as_mut().expect("piped").read_exact(&mut [0]).expect("it holds the memory now");
+    let usage = group.usage().expect("readable");
+    // The kernel counts per processor and may be some pages behind.
+    assert!((Bytes::from_mib(30)..Bytes::from_mib(40)).contains(&usage.held), "{usage:?}");
+    group.set_limit(limit(64)).expect("more than it holds");
+    let hard = Bytes::from_mib(16);
+    let refused = group.set_limit(GroupLimit { soft: hard, hard });
+    assert!(matches!(refused, Err(GroupError::BelowUsage { .. })), "{refused:?}");
+    assert_eq!(holder.try_wait().expect("our child"), None, "it lives");
+
+    holder.kill().expect("ours to kill");
+    holder.wait().expect("our child");
+    group.remove().expect("empty again");
+    assert!(!group.path().exists());
+}
+
+fn is_not_ours(error: &io::Error) -> bool {
+    use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem, ResourceBusy};
+    matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem | ResourceBusy)
+}
