@@ -14,7 +14,9 @@ pub(crate) enum MemoryCommand {
     #[command(after_help = "Examples:\n  dynmem memory get\n  dynmem memory get web01 'Dev-*' --json")]
     Get(GetArgs),
     /// Change memory settings of one VM, several, or all that match a pattern
-    #[command(after_help = "\
+    #[command(
+        override_usage = "dynmem memory set <NAMES>... <OPTIONS>",
+        after_help = "\
 Per VM, either everything asked is changed or nothing is; a line says which.
 While a VM runs, minimum may be lowered, maximum raised, and buffer, weight and
 demand model changed. The rest waits until it is off.
@@ -22,7 +24,8 @@ demand model changed. The rest waits until it is off.
 Examples:
   dynmem memory set web01 --minimum 256M --maximum 8G
   dynmem memory set 'Dev-*' Test01 --buffer 30 --weight 2000
-  dynmem memory set db01 --dynamic off --startup 16G")]
+  dynmem memory set db01 --dynamic off --startup 16G"
+    )]
     Set(SetArgs),
 }
 

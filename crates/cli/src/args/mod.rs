@@ -21,7 +21,7 @@ pub(crate) use vm::{CreateArgs, VmCommand};
 
 /// Dynamic memory for QEMU/KVM virtual machines.
 #[derive(Debug, Parser)]
-#[command(name = "dynmem", version, max_term_width = 100, after_help = AFTER_HELP, propagate_version = true)]
+#[command(name = "dynmem", version, max_term_width = 100, after_help = AFTER_HELP)]
 pub(crate) struct Cli {
     /// The daemon's socket
     #[arg(long, global = true, value_name = "PATH", help = SOCKET_HELP, display_order = 900)]

@@ -42,8 +42,9 @@ pub(super) async fn run(vm: &VmView, output: &mut Output) -> Result<()> {
     if terminal {
         let _ = writeln!(io::stderr(), "Connected to {}. Ctrl-] leaves; Enter may wake a prompt.", vm.name);
     }
+    let interrupt = Interrupt::new()?; // first, so that no signal finds the terminal raw and ends us
     let raw = if terminal { Some(Raw::new()?) } else { None };
-    let ended = exchange(console, terminal, output).await;
+    let ended = exchange(console, terminal, interrupt, output).await;
     drop(raw);
     if terminal {
         let _ = writeln!(io::stderr(), "\nLeft the console of {}", vm.name);
@@ -62,8 +63,12 @@ async fn connect(path: &Path) -> Result<UnixStream> {
 
 /// Carries bytes both ways until the console closes, the person leaves, or a
 /// signal ends us.
-async fn exchange(mut console: UnixStream, terminal: bool, output: &mut Output) -> Result<()> {
-    let mut interrupt = Interrupt::new()?;
+async fn exchange(
+    mut console: UnixStream,
+    terminal: bool,
+    mut interrupt: Interrupt,
+    output: &mut Output,
+) -> Result<()> {
     let mut keys = keys();
     let mut typing = true;
     let (mut from_guest, mut to_guest) = console.split();

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     args::{CreateArgs, VmCommand},
-    render::{Output, Vm, VmList},
+    render::{OperationResult, Output, Vm, VmList},
 };
 
 type Done = Result<(String, Option<VmView>), ClientError>;
@@ -52,10 +52,10 @@ pub(super) async fn run(command: VmCommand, client: &Client, output: &mut Output
 }
 
 async fn create(args: CreateArgs, client: &Client, output: &mut Output) -> Result<Outcome> {
-    let definition = args.definition()?;
-    let name = definition.name.clone();
-    let definition = &definition;
-    operate(&[name], 1, output, async |_| done("created", client.create(definition).await)).await
+    let vm = client.create(&args.definition()?).await?;
+    let (name, detail) = (vm.name.clone(), "created".to_owned());
+    output.show(&OperationResult { name, ok: true, detail, vm: Some(Box::new(vm)) })?;
+    Ok(Outcome::Done)
 }
 
 /// Does `operation` for each VM that `names` mean.

@@ -1,0 +1,186 @@
+//! Commands against a daemon with canned answers: who is asked for what, what
+//! is told, and with which exit code.
+
+use std::{io::Read, process::Stdio};
+
+use serde_json::{Value, json};
+
+mod support;
+use support::{Canned, dynmem, problem, text, vm};
+
+/// Four VMs; `Dev-b` refuses everything.
+fn daemon() -> Canned {
+    Canned::new(|line, _| match line {
+        "GET /v1/vms" => (200, ["web01", "Dev-b", "Dev-a", "Dev-c"].iter().map(|name| vm(name)).collect()),
+        line if line.contains("/Dev-b") => problem(409, "VM Dev-b will not have it"),
+        line if line.starts_with("DELETE ") => (204, Value::Null),
+        line => (200, vm(line.split('/').nth(3).expect("a VM's path"))),
+    })
+}
+
+#[test]
+fn each_vm_gets_its_line_of_result_in_order() {
+    let daemon = daemon();
+    let output = daemon.run(&["memory", "set", "web01", "Dev-*", "--minimum", "128M"]);
+    let settings = "dynamic on, startup 512MiB, minimum 256MiB, maximum 1GiB, buffer 20%, weight 5000, \
+                    demand model working-set";
+    assert_eq!(text(&output.stdout), format!("web01: {settings}\nDev-a: {settings}\nDev-c: {settings}\n"));
+    assert_eq!(text(&output.stderr), "Dev-b: VM Dev-b will not have it\n");
+    assert_eq!(output.status.code(), Some(1));
+    let mut changes = daemon.changes();
+    changes.sort();
+    let expected: Vec<_> = ["Dev-a", "Dev-b", "Dev-c", "web01"]
+        .map(|name| (format!("PATCH /v1/vms/{name}/memory"), r#"{"minimum":134217728}"#.to_owned()))
+        .into();
+    assert_eq!(changes, expected);
+}
+
+#[test]
+fn results_in_json_say_the_same() {
+    let output = daemon().run(&["--json", "vm", "start", "Dev-?"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(text(&output.stderr), "");
+    let results: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let told: Vec<_> =
+        results.as_array().expect("a list").iter().map(|r| (&r["name"], &r["ok"], &r["detail"])).collect();
+    assert_eq!(
+        told,
+        [
+            (&json!("Dev-a"), &json!(true), &json!("started")),
+            (&json!("Dev-b"), &json!(false), &json!("VM Dev-b will not have it")),
+            (&json!("Dev-c"), &json!(true), &json!("started")),
+        ]
+    );
+    assert_eq!(results[0]["vm"]["settings"]["startup_bytes"], 536_870_912);
+}
+
+#[test]
+fn one_refusal_is_the_daemons_sentence_and_nothing_else() {
+    let output = daemon().run(&["vm", "start", "Dev-b"]);
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), String::new()));
+    assert_eq!(text(&output.stderr), "VM Dev-b will not have it\n");
+}
+
+#[test]
+fn a_name_that_means_nothing_stops_everything_before_it_starts() {
+    let daemon = daemon();
+    for (names, sentence) in [
+        (["web01", "Prod-*"], "No VM matches \"Prod-*\"\n"),
+        (["web01", "wbe01"], "No VM is named \"wbe01\": did you mean \"web01\"?\n"),
+    ] {
+        for action in ["start", "stop", "restart", "pause", "resume", "delete"] {
+            let output = daemon.run(&["vm", action, names[0], names[1]]);
+            assert_eq!(output.status.code(), Some(1), "{action}");
+            assert_eq!(text(&output.stderr), sentence, "{action}");
+        }
+    }
+    assert_eq!(daemon.changes(), []);
+    let output = daemon.run(&["--json", "vm", "show", "web02"]);
+    let told: Value = serde_json::from_slice(&output.stderr).expect("JSON");
+    assert_eq!(told, json!({"detail": "No VM is named \"web02\": did you mean \"web01\"?", "exit_code": 1}));
+}
+
+#[test]
+fn every_action_asks_for_itself() {
+    let daemon = daemon();
+    for words in [
+        vec!["vm", "start", "web01"],
+        vec!["vm", "stop", "web01"],
+        vec!["vm", "stop", "web01", "--force"],
+        vec!["vm", "restart", "web01"],
+        vec!["vm", "pause", "web01"],
+        vec!["vm", "resume", "web01"],
+        vec!["vm", "delete", "web01"],
+    ] {
+        let output = daemon.run(&words);
+        assert_eq!(output.status.code(), Some(0), "{words:?}: {}", text(&output.stderr));
+    }
+    let seen: Vec<_> = daemon.changes().into_iter().map(|(line, body)| format!("{line} {body}")).collect();
+    assert_eq!(
+        seen,
+        [
+            "POST /v1/vms/web01/start ",
+            r#"POST /v1/vms/web01/stop {"mode":"graceful","timeout_seconds":60}"#,
+            r#"POST /v1/vms/web01/stop {"mode":"force","timeout_seconds":60}"#,
+            "POST /v1/vms/web01/restart ",
+            "POST /v1/vms/web01/pause ",
+            "POST /v1/vms/web01/resume ",
+            "DELETE /v1/vms/web01 ",
+        ]
+    );
+}
+
+#[test]
+fn an_answer_that_is_not_ours_fails_with_a_sentence() {
+    let daemon = Canned::new(|_, _| (200, json!({"hello": "world"})));
+    let output = daemon.run(&["vm", "list"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("gave an answer that is not understood (200)"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error_and_does_not_stop_the_work() {
+    let daemon = daemon();
+    for words in [["vm", "list"], ["completion", "bash"]] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let output = dynmem(&daemon.socket()).args(words).stdout(writer).output().expect("dynmem runs");
+        assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()), "{words:?}");
+    }
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    dynmem(&daemon.socket()).args(["vm", "start", "Dev-a", "Dev-c"]).stdout(writer).output().expect("dynmem runs");
+    assert_eq!(daemon.changes().len(), 2);
+}
+
+#[test]
+fn followed_events_are_shown_once_and_as_they_come() {
+    let event = |id: u64| json!({"id": id, "time_unix_ms": 0, "kind": "grew", "message": format!("Event {id}")});
+    let daemon = Canned::new(move |line, _| match line {
+        "GET /v1/events?limit=2" => (200, json!([event(4), event(5)])),
+        "GET /v1/events?after=5&limit=1000" => (200, json!([event(6)])),
+        _ => (200, json!([])),
+    });
+    let mut child = dynmem(&daemon.socket())
+        .args(["--json", "events", "--follow", "--limit", "2"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("dynmem runs");
+    let mut stdout = child.stdout.take().expect("piped");
+    let mut lines = String::new();
+    while lines.matches('\n').count() < 3 {
+        let mut byte = [0];
+        stdout.read_exact(&mut byte).expect("three lines");
+        lines.push(char::from(byte[0]));
+    }
+    let ids: Vec<_> =
+        lines.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON")["id"].clone()).collect();
+    assert_eq!(ids, [4, 5, 6]);
+    interrupt(&child);
+    assert_eq!(child.wait().expect("an end").code(), Some(0));
+}
+
+#[test]
+fn watching_without_a_terminal_repeats_blocks_and_ends_by_count() {
+    let daemon = Canned::new(|line, _| match line {
+        "GET /v1/host" => (200, json!({"memory_bytes": 1_u64 << 30})),
+        _ => (200, json!([vm("web01")])),
+    });
+    let output = daemon.run(&["watch", "--interval", "0.1", "--count", "2"]);
+    let told = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!(told.matches("host 1 GiB").count(), 2, "{told}");
+    assert_eq!(told.matches("\nweb01  off").count(), 2, "{told}");
+    assert!(!told.contains('\u{1b}'), "{told:?}");
+
+    let output = daemon.run(&["watch", "--interval", "0.1", "--count", "2", "--json"]);
+    let told = text(&output.stdout);
+    let frames: Vec<Value> = told.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(frames.len(), 2);
+    assert_eq!(frames[1]["vms"][0]["name"], "web01");
+}
+
+fn interrupt(child: &std::process::Child) {
+    let pid = rustix::process::Pid::from_child(child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("a signal");
+}

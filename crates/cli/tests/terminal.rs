@@ -1,0 +1,126 @@
+//! What people see on a terminal, and that they get it back.
+
+use std::{
+    io::{Read, Write},
+    os::unix::net::UnixListener,
+    process::{Child, Stdio},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+
+mod support;
+use support::{Canned, Terminal, dynmem, vm};
+
+/// A daemon with one VM whose console is a socket of ours.
+fn daemon_with_console() -> (Canned, UnixListener) {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let console = folder.path().join("console.sock");
+    let listener = UnixListener::bind(&console).expect("a new socket");
+    let daemon = Canned::new(move |_, _| {
+        let _keep = &folder;
+        let mut vm = vm("web01");
+        vm["state"] = json!("running");
+        vm["console_path"] = json!(console);
+        (200, json!([vm]))
+    });
+    (daemon, listener)
+}
+
+fn open_console(daemon: &Canned, terminal: &Terminal) -> Child {
+    dynmem(&daemon.socket())
+        .args(["vm", "console", "web01"])
+        .stdin(terminal.program_end())
+        .stdout(terminal.program_end())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("dynmem runs")
+}
+
+#[test]
+fn a_console_carries_every_key_until_the_escape() {
+    let (daemon, console) = daemon_with_console();
+    let mut terminal = Terminal::new();
+    let before = terminal.modes();
+    let mut child = open_console(&daemon, &terminal);
+    let (mut guest, _) = console.accept().expect("the console");
+    guest.write_all(b"web01 login: ").expect("said");
+    terminal.read_until("web01 login: "); // by now the terminal is raw
+    assert_ne!(terminal.modes(), before);
+    terminal.type_in(b"root\x03\x04\r"); // Ctrl-C and Ctrl-D are the guest's
+    let mut keys = [0; 7];
+    guest.read_exact(&mut keys).expect("the keys");
+    assert_eq!(&keys, b"root\x03\x04\r");
+    terminal.type_in(b"\x1d");
+    assert_eq!(child.wait().expect("an end").code(), Some(0));
+    assert_eq!(terminal.modes(), before);
+}
+
+#[test]
+fn however_a_console_ends_the_terminal_is_as_before() {
+    for end in [None, Some(Signal::TERM), Some(Signal::HUP), Some(Signal::INT)] {
+        let (daemon, console) = daemon_with_console();
+        let mut terminal = Terminal::new();
+        let before = terminal.modes();
+        let mut child = open_console(&daemon, &terminal);
+        let (mut guest, _) = console.accept().expect("the console");
+        guest.write_all(b"hello").expect("said");
+        terminal.read_until("hello");
+        match end {
+            Some(signal) => kill_process(Pid::from_child(&child), signal).expect("a signal"),
+            None => drop(guest), // the machine is gone
+        }
+        assert_eq!(child.wait().expect("an end").code(), Some(0), "{end:?}");
+        assert_eq!(terminal.modes(), before, "{end:?}");
+    }
+}
+
+#[test]
+fn without_a_terminal_a_console_is_a_pipe() {
+    let (daemon, console) = daemon_with_console();
+    let mut child = dynmem(&daemon.socket())
+        .args(["vm", "console", "web01"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("dynmem runs");
+    let (mut guest, _) = console.accept().expect("the console");
+    child.stdin.take().expect("piped").write_all(b"uptime\n").expect("typed"); // and closed
+    let mut line = [0; 7];
+    guest.read_exact(&mut line).expect("the line");
+    assert_eq!(&line, b"uptime\n");
+    guest.write_all(b"up 3 days\n").expect("said");
+    drop(guest);
+    let output = child.wait_with_output().expect("an end");
+    assert_eq!((output.status.code(), output.stdout), (Some(0), b"up 3 days\n".to_vec()));
+}
+
+#[test]
+fn a_vm_that_is_off_has_no_console() {
+    let daemon = Canned::new(|_, _| (200, json!([vm("web01")])));
+    let output = daemon.run(&["vm", "console", "web01"]);
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(told, "VM \"web01\" is off: it has a console only while it is on\n");
+}
+
+#[test]
+fn watching_draws_in_place_and_leaves_the_last_moment_on_the_screen() {
+    let daemon = Canned::new(|line, _| match line {
+        "GET /v1/host" => (200, json!({"memory_bytes": 1_u64 << 30})),
+        _ => (200, json!([vm("web01")])),
+    });
+    let mut terminal = Terminal::new();
+    let mut child = dynmem(&daemon.socket())
+        .args(["watch", "--interval", "0.1"])
+        .stdout(terminal.program_end())
+        .spawn()
+        .expect("dynmem runs");
+    let open = terminal.read_until("\u{1b}[J\u{1b}[H"); // the second moment begins
+    assert!(open.starts_with("\u{1b}[?1049h\u{1b}[?25l"), "{open:?}");
+    kill_process(Pid::from_child(&child), Signal::INT).expect("a signal");
+    let rest = terminal.read_until("\u{1b}[?7h\u{1b}[?25h\u{1b}[?1049l");
+    assert!(rest.contains("web01"), "{rest:?}");
+    terminal.read_until("web01"); // the last moment stays
+    assert_eq!(child.wait().expect("an end").code(), Some(0));
+}
