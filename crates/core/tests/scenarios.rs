@@ -363,3 +363,15 @@ fn noise_within_the_buffer_costs_no_operation() {
     }
     assert_eq!(world.orders, []);
 }
+
+#[test]
+fn an_unfinished_reclaim_delays_no_relief_that_fits() {
+    let mut world = world(2048 + 160);
+    let stuck = world.running(settings(128, 1024, 2048), 40);
+    let [large, small] = [0, 1].map(|_| world.running(settings(128, 448, 2048), 40));
+    world.guest_mut(stuck).stuck = true;
+    world.guest_mut(large).used = mib(1400);
+    world.guest_mut(small).used = mib(440);
+    world.advance(1_000);
+    assert!(world.assigned(small) >= mib(456), "{} while {} is awaited", world.assigned(small), world.assigned(stuck));
+}

@@ -204,6 +204,3 @@ impl Engine {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;
