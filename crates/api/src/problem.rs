@@ -37,6 +37,7 @@ impl Problem {
             400 => "Bad request",
             404 => "Not found",
             405 => "Method not allowed",
+            408 => "Too slow",
             409 => "Conflict",
             413 => "Too large",
             415 => "Not JSON",

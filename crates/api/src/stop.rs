@@ -13,7 +13,7 @@ pub struct StopRequest {
     /// Ask or force.
     pub mode: StopMode,
     /// How long a guest may take, seconds, 1–[`MAX_STOP_TIMEOUT_SECONDS`].
-    /// When they are over, the VM runs on and the request is refused.
+    /// When they are over, the VM is switched off.
     pub timeout_seconds: u32,
 }
 

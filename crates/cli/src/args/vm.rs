@@ -44,7 +44,7 @@ Examples:
     Start(Names),
     /// Stop VMs
     #[command(after_help = "\
-A guest that does not power off in time runs on, and the command fails.
+The guest is asked to power itself off; if it does not in time, it is switched off.
 
 Examples:
   dynmem vm stop web01 --timeout 120
@@ -105,6 +105,8 @@ pub(crate) struct CreateArgs {
     options: CreateOptions,
 }
 
+const DISK_HELP: &str = "A disk: PATH[,format=qcow2|raw][,read_only]; may be repeated";
+
 #[derive(Debug, Args)]
 #[group(multiple = true, conflicts_with = "file")]
 struct CreateOptions {
@@ -144,8 +146,8 @@ struct CreateOptions {
     /// A firmware image instead of QEMU's own
     #[arg(long, value_name = "PATH", value_parser = values::path)]
     firmware: Option<PathBuf>,
-    /// A disk: PATH[,format=qcow2|raw][,read_only]; may be repeated
-    #[arg(long = "disk", value_name = "DISK", value_parser = values::disk)]
+    /// A disk
+    #[arg(long = "disk", value_name = "DISK", value_parser = values::disk, help = DISK_HELP)]
     disks: Vec<Disk>,
     /// A network: user, tap:DEVICE or bridge:BRIDGE, and ,mac=ADDRESS; may be repeated
     #[arg(long = "network", value_name = "NETWORK", value_parser = values::network)]
