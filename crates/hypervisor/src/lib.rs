@@ -16,7 +16,8 @@
 //! the daemon.
 //!
 //! The rooms: `plan` (what a machine will take), `command_line` (pure),
-//! `probe` (which QEMU, does KVM work), `launch` and `attach`, `process`
+//! `probe` (which QEMU) and
+//! `kvm_proof`, `launch` and `attach`, `process`
 //! (exit without zombies), `machine` with `events`, `reset` and `statistics`,
 //! `record` (`machine.json`), and `fake`.
 
@@ -25,6 +26,7 @@ mod command_line;
 mod error;
 mod events;
 pub mod fake;
+mod kvm_proof;
 mod launch;
 mod machine;
 mod paths;
