@@ -366,7 +366,7 @@ fn noise_within_the_buffer_costs_no_operation() {
 
 #[test]
 fn an_unfinished_reclaim_delays_no_relief_that_fits() {
-    let mut world = world(2048 + 160);
+    let mut world = world(2048 + 400);
     let stuck = world.running(settings(128, 1024, 2048), 40);
     let [large, small] = [0, 1].map(|_| world.running(settings(128, 448, 2048), 40));
     world.guest_mut(stuck).stuck = true;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! elastic VMs ──▶ entitle: what each should have   (minimum, demand, buffer: ranks)
-//!             ──▶ grow:    what fits now is given  (demand, then resets, then buffers)
+//!             ──▶ grant:   what fits now is given  (demand, then resets, then buffers)
 //!             ──▶ admit:   starts take what nobody is entitled to
 //!             ──▶ reclaim: what was missing is asked back from surplus, and only that
 //! ```
@@ -41,6 +41,8 @@ struct Entry {
     covered: u64,
     /// What it should have: the outcome of [`entitle`].
     entitled: u64,
+    /// What it gets now: the outcome of [`grant`]; zero for nothing new.
+    granted: u64,
 }
 
 fn blocks(bytes: Bytes) -> u64 {
@@ -69,6 +71,7 @@ impl Entry {
             promised,
             covered: blocks(machine.charge().saturating_sub(machine.devices.overhead)),
             entitled: floor,
+            granted: 0,
         }
     }
 
@@ -86,6 +89,24 @@ impl Entry {
     fn wants(&self) -> Option<u64> {
         let missing = self.entitled.saturating_sub(self.promised);
         (missing > 0 && (self.in_need() || self.waiting || missing > self.slack)).then_some(self.entitled)
+    }
+}
+
+/// Grants the entries that `rank` selects the level that it says: in full if
+/// that fits, else what is free by weight. Memory on its way back from a VM is
+/// its own again for free.
+fn grant(entries: &mut [Entry], purse: &mut Purse, rank: fn(&Entry) -> Option<u64>) {
+    let (mut claims, mut claimants) = (Vec::new(), Vec::new());
+    for entry in entries.iter_mut() {
+        let Some(level) = rank(entry) else { continue };
+        claims.push(Claim { weight: entry.weight, floor: entry.granted.max(entry.covered).min(level), ceiling: level });
+        claimants.push(entry);
+    }
+    let floors: u64 = claims.iter().map(|claim| claim.floor).sum();
+    let shares = share(floors + purse.free, &claims);
+    purse.free = (floors + purse.free).saturating_sub(shares.iter().sum());
+    for (entry, level) in claimants.into_iter().zip(shares) {
+        entry.granted = entry.granted.max(level);
     }
 }
 
@@ -151,7 +172,7 @@ impl Engine {
         let reset_needs: u64 = resets.iter().map(|(_, needs)| needs).sum();
         entitle(&mut entries, room, reset_needs);
 
-        self.grow(now, &mut entries, &mut purse, Entry::in_need);
+        grant(&mut entries, &mut purse, |entry| entry.in_need().then_some(entry.demand.min(entry.entitled)));
         for (id, needs) in resets {
             if needs <= purse.free {
                 purse.free -= needs;
@@ -161,7 +182,8 @@ impl Engine {
                 purse.free = 0;
             }
         }
-        self.grow(now, &mut entries, &mut purse, |entry| !entry.in_need());
+        grant(&mut entries, &mut purse, Entry::wants);
+        self.order_growth(now, &mut entries, &mut purse);
         let spare = spare(&entries, room, reset_needs);
         self.admit_starts(now, &mut purse, spare);
         self.hungry = purse.short > 0;
@@ -200,56 +222,40 @@ impl Engine {
         Survey { entries, purse, room, resets }
     }
 
-    /// Gives what is wanted by the entries that `rank` selects: all of it if it
-    /// fits, else by weight what is free.
-    fn grow(&mut self, now: Instant, entries: &mut [Entry], purse: &mut Purse, rank: fn(&Entry) -> bool) {
-        let wanted: Vec<(usize, u64)> = (entries.iter().enumerate())
-            .filter(|(_, entry)| rank(entry))
-            .filter_map(|(index, entry)| Some((index, entry.wants()?)))
-            .collect();
-        if wanted.is_empty() {
-            return;
-        }
-        // Memory on its way back from the same VM is its own again for free.
-        let claims: Vec<_> = (wanted.iter())
-            .map(|&(index, level)| {
-                let entry = &entries[index];
-                Claim { weight: entry.weight, floor: entry.covered.min(level), ceiling: level }
-            })
-            .collect();
-        let covered: u64 = claims.iter().map(|claim| claim.floor).sum();
-        let shares = share(covered + purse.free, &claims);
-        for (&(index, level), given) in wanted.iter().zip(shares) {
-            let entry = &mut entries[index];
-            let reached = self.grow_to(now, entry, given.max(entry.promised), purse);
+    /// Orders what the entries were granted, and counts what they still lack.
+    fn order_growth(&mut self, now: Instant, entries: &mut [Entry], purse: &mut Purse) {
+        for entry in entries {
+            let Some(wanted) = entry.wants() else { continue };
+            let set_aside = entry.granted.saturating_sub(entry.covered);
+            purse.free += set_aside;
+            let reached = self.grow_to(now, entry, purse);
             if let Some(machine) = self.vm_mut(entry.id).and_then(|vm| vm.machine.as_mut()) {
-                machine.waiting = reached < level;
+                machine.waiting = reached < wanted;
             }
-            purse.short += level.saturating_sub(reached.max(entry.covered));
+            purse.short += wanted.saturating_sub(reached.max(entry.covered));
             entry.promised = reached;
         }
     }
 
-    /// Orders `level` blocks, or as many as are really free: the two devices
-    /// move in whole steps, and while they trade places both count.
-    fn grow_to(&mut self, now: Instant, entry: &Entry, level: u64, purse: &mut Purse) -> u64 {
+    /// Orders what was granted, or as much of it as is really free: the two
+    /// devices move in whole steps, and while they trade places both count.
+    fn grow_to(&mut self, now: Instant, entry: &Entry, purse: &mut Purse) -> u64 {
         let Some(machine) = self.vm(entry.id).and_then(|vm| vm.machine.as_ref()) else { return entry.promised };
         let (devices, charge, pinned) = (machine.devices, machine.charge(), machine.stall.pinned(now));
-        let mut level = level;
+        let mut level = entry.granted;
         for _ in 0..4 {
+            if level <= entry.promised {
+                break;
+            }
             let promise = Promise::plan(&devices, bytes(level), pinned);
             let more = blocks(promise.charge(&devices).saturating_sub(charge).align_up(Bytes::BLOCK));
             if more <= purse.free {
-                if level <= entry.promised {
-                    return entry.promised;
-                }
                 purse.free -= more;
-                purse.returning =
-                    purse.returning.saturating_sub(level.saturating_sub(entry.promised).saturating_sub(more));
+                purse.returning = purse.returning.saturating_sub((level - entry.promised).saturating_sub(more));
                 self.order(now, entry.id, promise);
                 return level;
             }
-            level = level.saturating_sub(more - purse.free).max(entry.promised);
+            level = level.saturating_sub(more - purse.free);
         }
         entry.promised
     }
