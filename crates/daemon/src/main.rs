@@ -1,2 +1,62 @@
-//! Placeholder.
-fn main() {}
+//! `dynmemd`: see the library of this package.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::Parser;
+use dynmem_daemon::{Daemon, config::Config, probe};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Gives each virtual machine the memory it needs now.
+#[derive(Debug, Parser)]
+#[command(name = "dynmemd", version)]
+struct Args {
+    /// Settings file [default: /etc/dynmem/dynmemd.toml if it exists]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let filter = EnvFilter::try_from_env("DYNMEM_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("dynmemd: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> anyhow::Result<()> {
+    let config = Config::load(args.config.as_deref())?;
+    // One thread: nothing here computes for long, and a host's processors
+    // belong to its guests.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(8)
+        .build()
+        .context("Could not start the runtime")?;
+    let outcome = runtime.block_on(async {
+        let stop = stop_signal()?;
+        let hypervisor = probe(&config).await?;
+        Daemon::prepare(&config, hypervisor).await?.serve(stop).await;
+        Ok(())
+    });
+    runtime.shutdown_background();
+    outcome
+}
+
+/// Waits for SIGTERM or SIGINT.
+fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("Could not listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("Could not listen for SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

@@ -1,0 +1,253 @@
+//! The line to one guest's agent: bytes of a stranger in, bounded reports out.
+//!
+//! ```text
+//!  agent.sock ──bytes──▶ LineDecoder ──Report──▶ believe() ──GuestReport──▶ supervisor
+//!       ▲   (so many per second)                 (or count it, with the complaint)
+//!       └── welcome, assigned (newest, at most one a second) ◀── supervisor
+//! ```
+//!
+//! Whatever the guest does, it costs a bounded share of the processor: only so
+//! many bytes are read in a moment, only the newest of too many reports goes
+//! on, and what can't be true stays here. A guest that does not read is not
+//! waited for.
+
+mod believe;
+
+use std::{io, path::PathBuf, time::Duration};
+
+use dynmem_agent_protocol::{Assigned, GuestMessage, HostMessage, LineDecoder, PROTOCOL, Reason, Welcome, encode};
+use dynmem_core::{Event, GuestReport};
+use tokio::{
+    io::AsyncReadExt,
+    net::{
+        UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::watch,
+    time::{Instant, sleep, sleep_until},
+};
+
+pub(crate) use believe::Limits;
+
+use crate::fact::FactSender;
+
+/// The longest time without a report that we ask for.
+const HEARTBEAT_MS: u32 = 2_000;
+/// Two reports that go on are at least this far apart: 100 a second.
+const REPORT_GAP: Duration = Duration::from_millis(10);
+/// In each window at most so many bytes are read. An honest agent's busiest
+/// moment is less than half of it.
+const WINDOW: Duration = Duration::from_millis(100);
+const WINDOW_BYTES: usize = 16 << 10;
+const CHUNK_BYTES: usize = 4 << 10;
+/// Two messages to the guest are at least this far apart.
+const TELL_GAP: Duration = Duration::from_secs(1);
+const RECONNECT_FIRST: Duration = Duration::from_millis(100);
+const RECONNECT_LAST: Duration = Duration::from_secs(5);
+
+/// What is known about a guest's agent, apart from what it reports.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct AgentStatus {
+    /// Its version and its kernel, since it said hello.
+    pub(crate) hello: Option<(String, String)>,
+    /// When the last report that could be believed came.
+    pub(crate) reported_at: Option<Instant>,
+    /// Messages that were refused.
+    pub(crate) refused: u64,
+    /// Why the last of them was.
+    pub(crate) complaint: Option<String>,
+}
+
+/// One agent's line. Dropping its task ends it.
+pub(crate) struct AgentLink {
+    pub(crate) path: PathBuf,
+    pub(crate) limits: Limits,
+    pub(crate) facts: FactSender,
+    pub(crate) assigned: watch::Receiver<Assigned>,
+    pub(crate) status: watch::Sender<AgentStatus>,
+}
+
+/// The state of one connection.
+struct Connection {
+    decoder: LineDecoder,
+    /// The newest report, while it is too early for it.
+    waiting: Option<GuestReport>,
+    delivered_at: Option<Instant>,
+    window_began: Instant,
+    window_bytes: usize,
+    greeted: bool,
+    /// What is still to be written.
+    out: Vec<u8>,
+    told_at: Option<Instant>,
+    /// `assigned` changed since it was last told.
+    news: bool,
+}
+
+impl Connection {
+    fn new() -> Self {
+        Self {
+            decoder: LineDecoder::new(),
+            waiting: None,
+            delivered_at: None,
+            window_began: Instant::now(),
+            window_bytes: 0,
+            greeted: false,
+            out: Vec::new(),
+            told_at: None,
+            news: true,
+        }
+    }
+
+    /// When reading may go on.
+    fn read_at(&self) -> Instant {
+        if self.window_bytes < WINDOW_BYTES { self.window_began } else { self.window_began + WINDOW }
+    }
+
+    fn count(&mut self, bytes: usize) {
+        let now = Instant::now();
+        if now >= self.window_began + WINDOW {
+            self.window_began = now;
+            self.window_bytes = 0;
+        }
+        self.window_bytes += bytes;
+    }
+
+    fn deliver_at(&self) -> Instant {
+        self.delivered_at.map_or_else(Instant::now, |at| at + REPORT_GAP)
+    }
+
+    fn tell_at(&self) -> Instant {
+        self.told_at.map_or_else(Instant::now, |at| at + TELL_GAP)
+    }
+
+    fn queue(&mut self, message: &HostMessage) {
+        // Our own messages are small and right; one that is not is not sent.
+        if let Ok(line) = encode(message) {
+            self.out.extend_from_slice(&line);
+        }
+    }
+}
+
+impl AgentLink {
+    /// Connects, again and again, until the task is dropped or the supervisor
+    /// is gone.
+    pub(crate) async fn run(mut self) {
+        let mut pause = RECONNECT_FIRST;
+        loop {
+            if let Ok(stream) = UnixStream::connect(&self.path).await {
+                let began = Instant::now();
+                if self.talk(stream).await.is_none() {
+                    return; // nobody wants to hear
+                }
+                if began.elapsed() > RECONNECT_LAST {
+                    pause = RECONNECT_FIRST;
+                }
+            }
+            self.status.send_modify(|status| status.hello = None);
+            sleep(pause).await;
+            pause = (pause * 2).min(RECONNECT_LAST);
+        }
+    }
+
+    /// Talks until the connection ends. `None` if the supervisor is gone.
+    async fn talk(&mut self, stream: UnixStream) -> Option<()> {
+        let (mut reader, mut writer): (OwnedReadHalf, OwnedWriteHalf) = stream.into_split();
+        let mut connection = Connection::new();
+        let mut chunk = [0; CHUNK_BYTES];
+        loop {
+            let (read_at, deliver_at, tell_at) = (connection.read_at(), connection.deliver_at(), connection.tell_at());
+            let may_read = read_at <= Instant::now();
+            tokio::select! {
+                read = reader.read(&mut chunk), if may_read => match read {
+                    Ok(0) | Err(_) => return Some(()),
+                    Ok(bytes) => {
+                        connection.count(bytes);
+                        self.take(&mut connection, &chunk[..bytes]).await?;
+                    }
+                },
+                () = sleep_until(read_at), if !may_read => connection.count(0),
+                () = sleep_until(deliver_at), if connection.waiting.is_some() => self.deliver(&mut connection).await?,
+                changed = self.assigned.changed(), if !connection.news => {
+                    changed.ok()?;
+                    connection.news = true;
+                }
+                () = sleep_until(tell_at), if connection.greeted && connection.news && connection.out.is_empty() => {
+                    self.tell(&mut connection);
+                }
+                ready = writer.writable(), if !connection.out.is_empty() => {
+                    if ready.is_err() || !write_some(&mut writer, &mut connection.out) {
+                        return Some(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes bytes of the guest.
+    async fn take(&mut self, connection: &mut Connection, mut bytes: &[u8]) -> Option<()> {
+        while let Some(message) = connection.decoder.next::<GuestMessage>(&mut bytes) {
+            match message {
+                Ok(GuestMessage::Report(report)) => match self.limits.believe(&report) {
+                    Ok(believed) => {
+                        connection.waiting = Some(believed);
+                        let urgent = report.reason == Reason::Pressure;
+                        if urgent || bytes.is_empty() {
+                            self.deliver_if_due(connection).await?;
+                        }
+                    }
+                    Err(complaint) => self.refuse(complaint),
+                },
+                Ok(GuestMessage::Hello(hello)) => self.greet(connection, hello.agent_version, hello.kernel),
+                Ok(GuestMessage::Unknown) => {}
+                Err(error) => self.refuse(error.to_string()),
+            }
+        }
+        self.deliver_if_due(connection).await
+    }
+
+    async fn deliver_if_due(&mut self, connection: &mut Connection) -> Option<()> {
+        if connection.deliver_at() <= Instant::now() { self.deliver(connection).await } else { Some(()) }
+    }
+
+    async fn deliver(&mut self, connection: &mut Connection) -> Option<()> {
+        let Some(report) = connection.waiting.take() else { return Some(()) };
+        let now = Instant::now();
+        connection.delivered_at = Some(now);
+        self.status.send_modify(|status| status.reported_at = Some(now));
+        self.facts.vm(Event::Report(report)).await
+    }
+
+    fn greet(&mut self, connection: &mut Connection, agent_version: String, kernel: String) {
+        self.status.send_modify(|status| status.hello = Some((agent_version, kernel)));
+        connection.greeted = true;
+        connection.news = true;
+        if connection.out.is_empty() {
+            connection.queue(&HostMessage::Welcome(Welcome { protocol: PROTOCOL, heartbeat_ms: HEARTBEAT_MS }));
+        }
+    }
+
+    fn tell(&mut self, connection: &mut Connection) {
+        let assigned = self.assigned.borrow_and_update().clone();
+        connection.news = false;
+        connection.told_at = Some(Instant::now());
+        connection.queue(&HostMessage::Assigned(assigned));
+    }
+
+    fn refuse(&self, complaint: String) {
+        self.status.send_modify(|status| {
+            status.refused += 1;
+            status.complaint = Some(complaint);
+        });
+    }
+}
+
+/// Writes what fits without waiting. False if the connection is over.
+fn write_some(writer: &mut OwnedWriteHalf, out: &mut Vec<u8>) -> bool {
+    match writer.try_write(out) {
+        Ok(written) => {
+            out.drain(..written);
+            true
+        }
+        Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+    }
+}

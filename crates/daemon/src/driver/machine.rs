@@ -1,0 +1,355 @@
+//! The loop of a driver that has its machine: orders in, facts out.
+
+use std::{future::Future, time::Duration};
+
+use dynmem_core::{DeviceFacts, Event, Exit};
+use dynmem_hypervisor::{Machine, MachineError, MachineEvent, MachineExit, MachineRecord, RunState};
+use dynmem_units::{Bytes, Percent};
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, sleep_until, timeout},
+};
+
+use super::{Mailbox, Order, OrderKind, pace::Pace, statistics::Statistics};
+use crate::{
+    agent_link::{AgentLink, Limits},
+    fact::{FactSender, News},
+};
+
+/// QEMU may take this long to end in order, before it is killed.
+const QUIT_PATIENCE: Duration = Duration::from_secs(3);
+/// Devices that did not move are told this often, so that the engine sees that
+/// they don't.
+const TELL_AGAIN: Duration = Duration::from_secs(1);
+const CPU_EVERY: Duration = Duration::from_secs(2);
+/// A reset that can't be carried out is tried this often.
+const RESET_TRIES: u32 = 5;
+
+/// What woke the driver.
+enum Wake {
+    /// The supervisor wants the machine to end.
+    End,
+    Order(Option<Order>),
+    Machine(MachineEvent),
+    Look,
+}
+
+/// How the machine is to end, once it is.
+#[derive(Debug, Default)]
+struct Ending {
+    /// It was asked to.
+    asked: bool,
+    /// When it is killed, if it takes too long.
+    kill_at: Option<Instant>,
+    /// What went wrong before, if it was that.
+    reason: Option<String>,
+}
+
+/// A driver with its machine.
+pub(super) struct Driver {
+    machine: Machine,
+    facts: FactSender,
+    mailbox: Mailbox,
+    pace: Pace,
+    statistics: Statistics,
+    /// What the devices were last told to hold.
+    wanted: Option<(Bytes, Bytes)>,
+    /// Whether that has reached them.
+    unsent: bool,
+    /// The devices as last seen and as last told, and when.
+    devices: Option<DeviceFacts>,
+    told_at: Option<Instant>,
+    trouble: bool,
+    cpu: Option<(Instant, Duration)>,
+    ending: Ending,
+    /// The agent's link; ends with the driver.
+    _link: JoinSet<()>,
+}
+
+/// The devices of a machine that can't be asked: as it was launched.
+pub(crate) fn devices_of(record: &MachineRecord) -> DeviceFacts {
+    DeviceFacts {
+        boot: record.boot_bytes,
+        balloon_actual: record.boot_bytes,
+        plugged: Bytes::ZERO,
+        plug_max: record.plug_max_bytes,
+        plug_block: record.plug_block_bytes,
+        overhead: record.overhead_bytes,
+    }
+}
+
+/// Waits for a call to the machine, or for the order to end it; then the call
+/// is given up.
+async fn unless_ended<T>(end: &mut watch::Receiver<bool>, ending: bool, call: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        Ok(_) = end.wait_for(|end| *end), if !ending => None,
+        outcome = call => Some(outcome),
+    }
+}
+
+impl Driver {
+    pub(super) fn new(machine: Machine, facts: FactSender, mailbox: Mailbox) -> Self {
+        let record = machine.record();
+        let link = AgentLink {
+            path: machine.run_dir().agent(),
+            limits: Limits { reach: record.boot_bytes.saturating_add(record.plug_max_bytes) },
+            facts: facts.clone(),
+            assigned: mailbox.assigned.clone(),
+            status: mailbox.agent.clone(),
+        };
+        let mut links = JoinSet::new();
+        links.spawn(link.run());
+        Self {
+            machine,
+            facts,
+            mailbox,
+            pace: Pace::new(Instant::now()),
+            statistics: Statistics::default(),
+            wanted: None,
+            unsent: false,
+            devices: None,
+            told_at: None,
+            trouble: false,
+            cpu: None,
+            ending: Ending::default(),
+            _link: links,
+        }
+    }
+
+    /// Runs until the machine is gone or nobody listens. A machine that was
+    /// `found` may have been held or halted before anybody listened.
+    pub(super) async fn run(mut self, found: bool) {
+        if found && self.catch_up().await.is_none() {
+            return;
+        }
+        while self.step().await.is_some() {}
+    }
+
+    async fn step(&mut self) -> Option<()> {
+        let look_at = self.ending.kill_at.map_or(self.pace.next(), |kill_at| kill_at.min(self.pace.next()));
+        let wake = tokio::select! {
+            biased;
+            Ok(_) = self.mailbox.end.wait_for(|end| *end), if !self.ending.asked => Wake::End,
+            order = self.mailbox.orders.recv() => Wake::Order(order),
+            event = self.machine.next_event() => Wake::Machine(event),
+            () = sleep_until(look_at) => Wake::Look,
+        };
+        match wake {
+            Wake::End => self.end().await,
+            Wake::Order(order) => self.obey(order?).await,
+            Wake::Machine(event) => self.happened(event).await,
+            Wake::Look => self.look().await,
+        }
+    }
+
+    /// Ends the machine: in order, so that its disks are whole, or by force.
+    async fn end(&mut self) -> Option<()> {
+        self.ending.asked = true;
+        self.ending.kill_at = Some(Instant::now() + QUIT_PATIENCE);
+        if !matches!(timeout(QUIT_PATIENCE, self.machine.quit()).await, Ok(Ok(()))) {
+            self.machine.kill();
+        }
+        Some(())
+    }
+
+    async fn obey(&mut self, first: Order) -> Option<()> {
+        let mut order = first;
+        // Of several orders to the memory devices only the last one counts.
+        while matches!(order, Order::Memory { .. }) {
+            match self.mailbox.orders.try_recv() {
+                Ok(next @ Order::Memory { .. }) => order = next,
+                Ok(next) => {
+                    self.carry_out(order).await?;
+                    order = next;
+                }
+                Err(_) => break,
+            }
+        }
+        self.carry_out(order).await
+    }
+
+    async fn carry_out(&mut self, order: Order) -> Option<()> {
+        if let Order::Memory { balloon, plugged } = order {
+            self.wanted = Some((balloon, plugged));
+            self.unsent = true;
+            return self.send_order().await;
+        }
+        let kind = order.kind();
+        let (machine, end) = (&mut self.machine, &mut self.mailbox.end);
+        let call = async {
+            match order {
+                Order::Memory { .. } => Ok(()),
+                Order::PowerDown => machine.power_down().await,
+                Order::HoldForReset => machine.hold_for_reset().await,
+                Order::ContinueReset => continue_reset(machine).await,
+                Order::Pause => machine.pause().await,
+                Order::Resume => machine.resume().await,
+            }
+        };
+        let Some(outcome) = unless_ended(end, self.ending.asked, call).await else { return Some(()) };
+        if kind == OrderKind::ContinueReset {
+            self.statistics.reset(Instant::now());
+            if let Err(error) = &outcome {
+                self.give_up(format!("It could not be reset: {error}")).await?;
+            }
+        }
+        self.pace.event(Instant::now());
+        self.facts.tell(News::Done(kind, outcome.map_err(|error| error.to_string()))).await
+    }
+
+    /// Nothing but an end helps this machine.
+    async fn give_up(&mut self, reason: String) -> Option<()> {
+        self.ending.reason.get_or_insert(reason);
+        self.end().await
+    }
+
+    async fn send_order(&mut self) -> Option<()> {
+        let Some((balloon, plugged)) = self.wanted.filter(|_| self.unsent) else { return Some(()) };
+        let call = self.machine.order(balloon, plugged);
+        let Some(outcome) = unless_ended(&mut self.mailbox.end, self.ending.asked, call).await else {
+            return Some(());
+        };
+        match outcome {
+            Ok(_) => {
+                self.unsent = false;
+                self.pace.ordered(Instant::now());
+                Some(())
+            }
+            Err(error) => self.in_trouble(&error).await, // sent again at the next look
+        }
+    }
+
+    async fn happened(&mut self, event: MachineEvent) -> Option<()> {
+        match event {
+            MachineEvent::BalloonChanged | MachineEvent::PlugChanged => {
+                self.pace.event(Instant::now());
+                Some(())
+            }
+            MachineEvent::ResetHeld => self.facts.vm(Event::ResetHeld).await,
+            MachineEvent::PoweredOff => self.facts.vm(Event::PoweredOff).await,
+            MachineEvent::Paused => self.facts.vm(Event::Paused).await,
+            MachineEvent::Resumed => self.facts.vm(Event::Resumed).await,
+            MachineEvent::Panicked => self.give_up("The guest's kernel has panicked".to_owned()).await,
+            MachineEvent::Exited(exit) => self.exited(exit).await,
+            MachineEvent::Lagged => self.catch_up().await,
+        }
+    }
+
+    /// Events were missed: what would they have said?
+    async fn catch_up(&mut self) -> Option<()> {
+        self.pace.event(Instant::now());
+        self.unsent = self.wanted.is_some();
+        let call = self.machine.state();
+        let state = unless_ended(&mut self.mailbox.end, self.ending.asked, call).await;
+        let event = match state {
+            None => return Some(()),
+            Some(Ok(RunState::Prelaunch)) => return self.give_up("It was never started to its end".to_owned()).await,
+            Some(Err(error)) => return self.in_trouble(&error).await,
+            Some(Ok(RunState::Running)) => Event::Resumed,
+            Some(Ok(RunState::Paused | RunState::Stopped)) => Event::Paused,
+            Some(Ok(RunState::ResetHeld)) => Event::ResetHeld,
+            Some(Ok(RunState::PoweredOff)) => Event::PoweredOff,
+            Some(Ok(RunState::Panicked)) => return self.give_up("The guest's kernel has panicked".to_owned()).await,
+        };
+        self.facts.vm(event).await
+    }
+
+    /// The machine is gone: the last word.
+    async fn exited(&mut self, exit: MachineExit) -> Option<()> {
+        let exit = match (&self.ending.reason, self.ending.asked, exit) {
+            (Some(reason), ..) => Exit::Failed(reason.clone()),
+            (None, true, _) | (None, false, MachineExit::Code(0)) => Exit::Clean,
+            (None, false, exit) => {
+                let log = self.machine.log_tail();
+                let said = if log.is_empty() { String::new() } else { format!("; it said: {log}") };
+                Exit::Failed(format!("QEMU ended unexpectedly ({exit}){said}"))
+            }
+        };
+        self.facts.vm(Event::Exited(exit)).await;
+        None
+    }
+
+    /// Looks at the devices, and at whatever else is due.
+    async fn look(&mut self) -> Option<()> {
+        let now = Instant::now();
+        if self.ending.kill_at.is_some_and(|at| now >= at) {
+            self.machine.kill();
+            self.ending.kill_at = Some(now + QUIT_PATIENCE);
+        }
+        self.send_order().await?;
+        self.look_at_devices().await?;
+        self.look_at_cpu().await?;
+        let agent_at = self.mailbox.agent.borrow().reported_at;
+        if self.trouble || !self.statistics.due(now, agent_at) {
+            return Some(());
+        }
+        let call = self.statistics.read(&mut self.machine, agent_at);
+        match unless_ended(&mut self.mailbox.end, self.ending.asked, call).await {
+            Some(Ok(Some(report))) => self.facts.vm(Event::Report(report)).await,
+            Some(Err(error)) => self.in_trouble(&error).await,
+            _ => Some(()),
+        }
+    }
+
+    async fn look_at_devices(&mut self) -> Option<()> {
+        let call = self.machine.facts();
+        let facts = match unless_ended(&mut self.mailbox.end, self.ending.asked, call).await {
+            None => return Some(()),
+            Some(Err(error)) => {
+                self.pace.looked(Instant::now(), false, false);
+                return self.in_trouble(&error).await;
+            }
+            Some(Ok(facts)) => facts,
+        };
+        let now = Instant::now();
+        if std::mem::take(&mut self.trouble) {
+            self.facts.tell(News::Trouble(None)).await?;
+        }
+        let moved = self.devices.replace(facts) != Some(facts);
+        let arrived = self.wanted.is_none_or(|wanted| wanted == (facts.balloon_actual, facts.plugged));
+        self.pace.looked(now, moved, arrived && !self.unsent);
+        if moved || self.told_at.is_none_or(|at| now.duration_since(at) >= TELL_AGAIN) {
+            self.told_at = Some(now);
+            self.facts.vm(Event::Devices(facts)).await?;
+        }
+        Some(())
+    }
+
+    async fn look_at_cpu(&mut self) -> Option<()> {
+        let now = Instant::now();
+        if self.cpu.is_some_and(|(at, _)| now.duration_since(at) < CPU_EVERY) {
+            return Some(());
+        }
+        let Some(used) = self.machine.cpu_time() else { return Some(()) };
+        let Some((at, before)) = self.cpu.replace((now, used)) else { return Some(()) };
+        let elapsed = now.duration_since(at).as_millis().max(1);
+        let percent = used.saturating_sub(before).as_millis() * 100 / elapsed;
+        self.facts.tell(News::Cpu(Percent::new(u32::try_from(percent).unwrap_or(u32::MAX)))).await
+    }
+
+    async fn in_trouble(&mut self, error: &MachineError) -> Option<()> {
+        if self.trouble || error.is_closed() {
+            return Some(()); // told already, or the end of the connection is told by the next event
+        }
+        self.trouble = true;
+        self.facts.tell(News::Trouble(Some(format!("QEMU does not do what it is asked: {error}")))).await
+    }
+}
+
+/// A held machine has to be reset: its guest stands still until then.
+async fn continue_reset(machine: &mut Machine) -> Result<(), MachineError> {
+    let mut outcome = machine.continue_reset().await;
+    for _ in 1..RESET_TRIES {
+        if outcome.is_ok() {
+            break;
+        }
+        outcome = match machine.continue_reset().await {
+            // The try before did it after all, and failed at something later.
+            Err(MachineError::NotHeld(RunState::Running)) => Ok(()),
+            outcome => outcome,
+        };
+    }
+    outcome
+}

@@ -1,0 +1,36 @@
+//! The host daemon: turns the outside world into the engine's events, and the
+//! engine's effects into actions.
+//!
+//! ```text
+//!  http ─────────Command (reply)──▶ ┌────────────┐ ──Order──▶ driver of each VM ──Fact──┐
+//!  host (meminfo, PSI) ──────Fact─▶ │ supervisor │ ──Entry──▶ log thread (SQLite)       │
+//!  agent links, drivers ─────Fact─▶ │  (Engine)  │ ──Snapshot (watch)──▶ http GETs      │
+//!                                   └────────────┘ ◀───────────────────────────────────-┘
+//! ```
+//!
+//! One thread runs all of it (a current-thread runtime): the supervisor owns
+//! every piece of state that matters, everybody else sends messages through
+//! bounded channels. The rooms, in the order in which data goes through them:
+//! `agent_link`, `driver`, `host` (facts) → `supervisor` → `driver` (orders),
+//! `log` (events), `views` and `http` (people). `adopt` finds machines that an
+//! earlier daemon left, `instance` makes sure that there is one daemon.
+//!
+//! Ending the daemon, in whatever way, ends no machine.
+
+mod adopt;
+mod agent_link;
+mod clock;
+pub mod config;
+mod driver;
+mod fact;
+mod host;
+mod http;
+mod instance;
+mod log;
+mod serve;
+mod supervisor;
+mod systemd;
+mod views;
+
+pub use instance::InstanceError;
+pub use serve::{Daemon, probe};

@@ -1,0 +1,155 @@
+//! [`Daemon`]: everything put together, from the settings to the last word.
+
+use std::{future::Future, path::Path, sync::Arc, thread::JoinHandle, time::Duration};
+
+use anyhow::{Context as _, anyhow};
+use dynmem_api::DamagedDefinition;
+use dynmem_core::{Engine, HostConfig};
+use dynmem_hypervisor::{Hypervisor, Qemu, fake::FakeHost};
+use dynmem_linux::HostReader;
+use dynmem_store::{Definitions, EventLog, Loaded};
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
+};
+
+use crate::{
+    adopt,
+    clock::Clock,
+    config::{BackendKind, Config},
+    fact::FACTS_MAX,
+    host, http,
+    instance::{ApiSocket, StateLock},
+    log::{self, Log},
+    supervisor::{Commands, Parts, Snapshot, Supervisor},
+    systemd,
+    views::HostParts,
+};
+
+/// The QEMU that is used.
+const QEMU: &str = "qemu-system-x86_64";
+/// Events that are kept; the oldest go.
+const EVENTS_MAX: u64 = 1_000_000;
+/// Answers that are under way when the daemon ends may take this long.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// The hypervisor that the settings ask for, tried out.
+pub async fn probe(config: &Config) -> anyhow::Result<Hypervisor> {
+    let memory = HostReader::at("/").sample()?.memory;
+    Ok(match config.backend {
+        BackendKind::Fake => Hypervisor::Fake(FakeHost::new(memory)),
+        BackendKind::Qemu => Hypervisor::Qemu(Qemu::probe(Path::new(QEMU), config.accelerator, memory).await?),
+    })
+}
+
+/// A daemon that listens, and has taken over what it found running.
+pub struct Daemon {
+    supervisor: Supervisor,
+    socket: ApiSocket,
+    shared: http::Shared,
+    facts: mpsc::Sender<crate::fact::Fact>,
+    log_thread: JoinHandle<()>,
+    _lock: StateLock,
+}
+
+impl Daemon {
+    /// Makes everything ready: from here on clients can connect.
+    pub async fn prepare(config: &Config, hypervisor: Hypervisor) -> anyhow::Result<Self> {
+        let lock = StateLock::take(&config.state_dir)?;
+        let present = HostReader::at("/").sample().context("This host's memory can't be read")?.memory;
+        let host_config = config.host.settle(present).map_err(|rule| anyhow!(rule))?;
+        let (events, notice) = EventLog::open(&config.state_dir.join("dynmem.db"), EVENTS_MAX);
+        let (mut log, events, log_thread) = log::start(events).context("Could not start the event log's thread")?;
+        if let Some(notice) = notice {
+            log.record(None, "event-log", notice.to_string(), &[]);
+        }
+        tell_start(&mut log, host_config, &hypervisor);
+        let (supervisor, commands, snapshots, facts) = supervise(config, hypervisor, host_config, log).await?;
+        let socket = ApiSocket::bind(&config.socket)?;
+        let shared = http::Shared { commands, snapshots, events };
+        Ok(Self { supervisor, socket, shared, facts, log_thread, _lock: lock })
+    }
+
+    /// Serves until `stop`. Machines go on running.
+    pub async fn serve(self, stop: impl Future<Output = ()>) {
+        let Self { supervisor, socket, shared, facts, log_thread, _lock } = self;
+        let watching = tokio::spawn(host::watch(HostReader::at("/"), facts));
+        let (stopping, stopped) = watch::channel(false);
+        let mut serving = std::pin::pin!(http::serve(socket.listener(), http::router(shared), stopped));
+        systemd::notify(systemd::READY);
+        tokio::select! {
+            () = supervisor.run() => tracing::error!("the supervisor ended by itself"),
+            () = &mut serving => {}
+            () = stop => {}
+        }
+        // Dropped by now, the supervisor has answered everybody who waited.
+        systemd::notify(systemd::STOPPING);
+        watching.abort();
+        let _ = stopping.send(true);
+        if timeout(FAREWELL, serving).await.is_err() {
+            tracing::debug!("some connections were cut off");
+        }
+        let _ = tokio::task::spawn_blocking(move || log_thread.join()).await;
+    }
+}
+
+fn tell_start(log: &mut Log, host: HostConfig, hypervisor: &Hypervisor) {
+    let HostConfig { memory, reserve } = host;
+    let message = format!(
+        "dynmemd {} started: {} MiB of memory, {} MiB of them for the host itself. {}",
+        env!("CARGO_PKG_VERSION"),
+        memory.mib(),
+        reserve.mib(),
+        hypervisor.description()
+    );
+    let numbers = [("memory_bytes", memory.get()), ("reserve_bytes", reserve.get())];
+    log.record(None, dynmem_core::NoticeKind::DaemonStarted.name(), message, &numbers);
+}
+
+type Supervised = (Supervisor, Commands, watch::Receiver<Arc<Snapshot>>, mpsc::Sender<crate::fact::Fact>);
+
+/// A supervisor that knows all definitions and all machines that run.
+async fn supervise(
+    config: &Config,
+    hypervisor: Hypervisor,
+    host_config: HostConfig,
+    mut log: Log,
+) -> anyhow::Result<Supervised> {
+    let definitions = Definitions::open(config.state_dir.join("vms"))?;
+    let Loaded { definitions: loaded, damaged } = definitions.load_all()?;
+    for damage in &damaged {
+        log.record(None, "definition-damaged", damage.to_string(), &[]);
+    }
+    let run_root = config.state_dir.join("run");
+    let mut adoption = adopt::look(&hypervisor, &run_root, &loaded).await;
+    for complaint in adoption.complaints.drain(..) {
+        log.record(None, "orphan", complaint, &[]);
+    }
+    let (commands, asked) = Commands::channel();
+    let (facts, told) = mpsc::channel(FACTS_MAX);
+    let (snapshots, seen) = watch::channel(Arc::new(Snapshot::default()));
+    let host = HostParts {
+        accelerator: hypervisor.accelerator().to_string(),
+        qemu_version: hypervisor.version().to_owned(),
+        damaged: (damaged.iter())
+            .map(|damage| DamagedDefinition { path: damage.path.clone(), error: damage.to_string() })
+            .collect(),
+    };
+    let mut supervisor = Supervisor::new(Parts {
+        engine: Engine::new(host_config),
+        clock: Clock::start(),
+        hypervisor,
+        definitions: Arc::new(definitions),
+        run_root,
+        log,
+        host,
+        commands: asked,
+        facts: (facts.clone(), told),
+        snapshots,
+    });
+    for definition in loaded {
+        let found = adoption.found.remove(&definition.name);
+        supervisor.take_in(definition, found);
+    }
+    Ok((supervisor, commands, seen, facts))
+}

@@ -1,0 +1,194 @@
+//! Requests: what is checked, what is written first, and what is then done.
+//!
+//! A change of a definition is checked, written by another thread, and takes
+//! effect when it is on the disk. Until then other requests wait; facts don't.
+//! So what was checked can only have become more allowed when it takes effect.
+
+use std::sync::Arc;
+
+use dynmem_api::{MemoryPatch, Problem, VmView};
+use dynmem_core::{Event, VmId};
+use dynmem_definition::VmDefinition;
+use dynmem_store::{Definitions, DefinitionsError};
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use super::{
+    Supervisor,
+    command::{Action, Command, Reply, shutting_down},
+    roster::VMS_MAX,
+};
+
+/// A change that is being written.
+pub(super) struct Change {
+    what: What,
+    writing: JoinHandle<Result<(), DefinitionsError>>,
+}
+
+/// What takes effect once it is written, and who waits for it.
+enum What {
+    Create(Box<VmDefinition>, Reply<VmView>),
+    Delete(VmId, Reply<()>),
+    Configure(VmId, Box<VmDefinition>, Reply<VmView>),
+}
+
+/// How the write went; for ever pending without one.
+pub(super) async fn outcome(change: &mut Option<Change>) -> Result<(), Problem> {
+    let Some(change) = change else { return std::future::pending().await };
+    match (&mut change.writing).await {
+        Ok(outcome) => outcome.map_err(|error| {
+            let status = match error {
+                DefinitionsError::Exists { .. } => 409,
+                DefinitionsError::Rule(_) => 400,
+                _ => 500,
+            };
+            Problem::new(status, error.to_string())
+        }),
+        Err(error) => Err(Problem::new(500, format!("Could not write the definition: {error}"))),
+    }
+}
+
+fn unknown(name: &str) -> Problem {
+    let shown: String = name.chars().take(80).collect();
+    Problem::new(404, format!("No VM is named {shown:?}"))
+}
+
+/// Sends an answer; whoever asked may have gone.
+fn answer<T>(reply: Reply<T>, outcome: Result<T, Problem>) {
+    let _ = reply.send(outcome);
+}
+
+impl Supervisor {
+    pub(super) fn take_command(&mut self, command: Command) {
+        match command {
+            Command::Create(definition, reply) => self.create(definition, reply),
+            Command::Delete(name, reply) => self.delete(&name, reply),
+            Command::Configure(name, patch, reply) => self.configure(&name, &patch, reply),
+            Command::Act(name, action, reply) => self.act(&name, action, reply),
+        }
+    }
+
+    fn write(&mut self, what: What, job: impl FnOnce(&Definitions) -> Result<(), DefinitionsError> + Send + 'static) {
+        let definitions = Arc::clone(&self.definitions);
+        self.change = Some(Change { what, writing: spawn_blocking(move || job(&definitions)) });
+    }
+
+    /// The definition is on the disk, or can't be.
+    pub(super) fn written(&mut self, outcome: Result<(), Problem>) {
+        let Some(Change { what, .. }) = self.change.take() else { return };
+        match (what, outcome) {
+            (What::Create(definition, reply), Ok(())) => self.created(*definition, reply),
+            (What::Delete(id, reply), Ok(())) => self.deleted(id, reply),
+            (What::Configure(id, definition, reply), Ok(())) => self.configured(id, *definition, reply),
+            (What::Create(_, reply) | What::Configure(_, _, reply), Err(problem)) => answer(reply, Err(problem)),
+            (What::Delete(_, reply), Err(problem)) => answer(reply, Err(problem)),
+        }
+    }
+
+    fn create(&mut self, definition: Box<VmDefinition>, reply: Reply<VmView>) {
+        if let Err(problem) = self.may_create(&definition) {
+            return answer(reply, Err(problem));
+        }
+        let copy = definition.clone();
+        self.write(What::Create(definition, reply), move |definitions| definitions.create(&copy));
+    }
+
+    fn may_create(&self, definition: &VmDefinition) -> Result<(), Problem> {
+        definition.check().map_err(|error| Problem::new(400, error.to_string()))?;
+        let name = &definition.name;
+        if self.roster.id_of(name).is_some() {
+            return Err(Problem::new(409, format!("A VM named {name} exists already: choose another name")));
+        }
+        if self.roster.is_full() {
+            return Err(Problem::new(409, format!("There are {VMS_MAX} VMs, as many as there can be")));
+        }
+        Ok(())
+    }
+
+    fn created(&mut self, definition: VmDefinition, reply: Reply<VmView>) {
+        let (name, settings) = (definition.name.clone(), definition.memory.clone());
+        let Some(id) = self.roster.add(definition) else { return };
+        self.log.record(Some(name.clone()), "created", format!("{name} was created"), &[]);
+        self.feed_vm(id, Event::Defined { name, settings });
+        self.publish();
+        answer(reply, self.view_of(id).ok_or_else(shutting_down));
+    }
+
+    fn delete(&mut self, name: &str, reply: Reply<()>) {
+        let Some(id) = self.roster.id_of(name) else { return answer(reply, Err(unknown(name))) };
+        let state = self.engine.vm_snapshot(self.clock.now(), id).map(|vm| vm.state);
+        let off = matches!(state, None | Some(dynmem_core::VmState::Off | dynmem_core::VmState::Failed));
+        if !off || self.roster.run_mut(id).is_some() {
+            let state = state.unwrap_or_default();
+            return answer(reply, Err(Problem::new(409, format!("Can't delete {name}: it is {state}; stop it first"))));
+        }
+        let name = name.to_owned();
+        self.write(What::Delete(id, reply), move |definitions| definitions.remove(&name).map(drop));
+    }
+
+    fn deleted(&mut self, id: VmId, reply: Reply<()>) {
+        if let Some(name) = self.roster.get(id).map(|vm| vm.definition.name.clone()) {
+            self.log.record(Some(name.clone()), "deleted", format!("{name} was deleted; its disks stay"), &[]);
+        }
+        self.feed_vm(id, Event::Forgotten);
+        self.roster.remove(id);
+        self.publish();
+        answer(reply, Ok(()));
+    }
+
+    fn configure(&mut self, name: &str, patch: &MemoryPatch, reply: Reply<VmView>) {
+        let Some(id) = self.roster.id_of(name) else { return answer(reply, Err(unknown(name))) };
+        let Some(vm) = self.roster.get(id) else { return answer(reply, Err(unknown(name))) };
+        let memory = patch.apply(&vm.definition.memory);
+        if memory == vm.definition.memory {
+            return answer(reply, self.view_of(id).ok_or_else(shutting_down));
+        }
+        if let Err(error) = self.engine.check_settings(id, &memory) {
+            return answer(reply, Err(Problem::new(400, format!("Can't change {name}: {error}"))));
+        }
+        let definition = VmDefinition { memory, ..vm.definition.clone() };
+        let copy = definition.clone();
+        self.write(What::Configure(id, Box::new(definition), reply), move |definitions| definitions.put(&copy));
+    }
+
+    fn configured(&mut self, id: VmId, definition: VmDefinition, reply: Reply<VmView>) {
+        let settings = definition.memory.clone();
+        if let Some(vm) = self.roster.get_mut(id) {
+            vm.definition = definition;
+        }
+        self.feed_vm(id, Event::Configured(settings));
+        self.publish();
+        answer(reply, self.view_of(id).ok_or_else(shutting_down));
+    }
+
+    fn act(&mut self, name: &str, action: Action, reply: Reply<VmView>) {
+        let Some(id) = self.roster.id_of(name) else { return answer(reply, Err(unknown(name))) };
+        let event = match self.event_for(id, action) {
+            Ok(event) => event,
+            Err(problem) => return answer(reply, Err(problem)),
+        };
+        let Some(vm) = self.roster.get_mut(id) else { return answer(reply, Err(unknown(name))) };
+        match vm.waiters.add(action, reply) {
+            Ok(()) => self.feed_vm(id, event),
+            Err(reply) => {
+                answer(reply, Err(Problem::new(409, format!("Too many requests wait for {name}: try again later"))));
+            }
+        }
+    }
+
+    fn event_for(&self, id: VmId, action: Action) -> Result<Event, Problem> {
+        Ok(match action {
+            Action::Start => {
+                let vm = self.roster.get(id).ok_or_else(shutting_down)?;
+                let plan = self
+                    .hypervisor
+                    .plan(&vm.definition)
+                    .map_err(|error| Problem::new(409, format!("Can't start {}: {error}", vm.definition.name)))?;
+                Event::Start { overhead: plan.overhead }
+            }
+            Action::Stop { grace_ms } => Event::Stop { grace_ms },
+            Action::Restart { grace_ms } => Event::Restart { grace_ms },
+            Action::Pause => Event::Pause,
+            Action::Resume => Event::Resume,
+        })
+    }
+}

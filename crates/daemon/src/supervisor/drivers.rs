@@ -1,0 +1,132 @@
+//! Drivers: how they come, what they tell about themselves, how they end.
+
+use std::path::PathBuf;
+
+use dynmem_core::{Event, VmId};
+use dynmem_definition::VmDefinition;
+use dynmem_hypervisor::Launch;
+use tokio::task;
+
+use super::{Supervisor, roster::Run};
+use crate::{
+    adopt::Found,
+    driver::{self, Attached, MachineInfo, OrderKind, Start},
+    fact::FactSender,
+};
+
+impl Supervisor {
+    /// A machine's directory.
+    pub(super) fn run_dir(&self, name: &str) -> PathBuf {
+        self.run_root.join(name)
+    }
+
+    /// Takes in a VM that is defined already, and its machine if one was
+    /// found. For the time before [`Supervisor::run`]: `found` are all charged
+    /// before the first decision.
+    pub(crate) fn take_in(&mut self, definition: VmDefinition, found: Option<Found>) {
+        let (name, settings) = (definition.name.clone(), definition.memory.clone());
+        let Some(vm) = self.roster.add(definition) else {
+            self.log.record(
+                Some(name),
+                "definition-ignored",
+                "There are too many VMs: this one is ignored".into(),
+                &[],
+            );
+            return;
+        };
+        self.feed_vm(vm, Event::Defined { name, settings });
+        let Some(Found { devices, paused, info, attached }) = found else { return };
+        self.spawn(vm, Start::Attached(attached), Some(info));
+        self.feed_vm(vm, Event::Adopted { devices, paused });
+    }
+
+    /// Launches the machine; its memory is charged.
+    pub(super) fn launch(&mut self, vm: VmId) {
+        let Some(definition) = self.roster.get(vm).map(|vm| vm.definition.clone()) else { return };
+        let run_dir = self.run_dir(&definition.name);
+        self.spawn(vm, Start::Launch(Box::new(Launch { definition, run_dir, cgroups: Vec::new() })), None);
+    }
+
+    fn spawn(&mut self, vm: VmId, start: Start, info: Option<MachineInfo>) {
+        self.runs += 1;
+        let number = self.runs;
+        let (handle, mailbox) = driver::mailbox();
+        let facts = FactSender { vm, run: number, facts: self.facts_sender.clone() };
+        let task = self.drivers.spawn(driver::run(self.hypervisor.clone(), start, facts, mailbox)).id();
+        if let Some(vm) = self.roster.get_mut(vm) {
+            vm.run = Some(Run { number, task, handle, info, cpu: None, trouble: None, refused_recorded: 0 });
+        }
+    }
+
+    /// The machine is gone, or never was.
+    pub(super) fn forget_driver(&mut self, vm: VmId) {
+        if let Some(vm) = self.roster.get_mut(vm) {
+            vm.run = None;
+        }
+    }
+
+    /// A driver's task is over. It says a last word before, which may still be
+    /// on its way; unless it broke down. Then its machine may still run, and
+    /// another driver gets it back.
+    pub(super) fn driver_ended(&mut self, task: task::Id, by_panic: bool) {
+        let ended = self.roster.each_mut().find(|(_, vm)| vm.run.as_ref().is_some_and(|run| run.task == task));
+        let (Some((id, vm)), true) = (ended, by_panic) else { return };
+        let name = vm.definition.name.clone();
+        let message =
+            format!("The driver of {name} broke down: this is a bug in dynmemd. Its machine is taken over again");
+        self.log.record(Some(name.clone()), "driver-lost", message, &[]);
+        let (run_dir, info) = (self.run_dir(&name), self.roster.run_mut(id).and_then(|run| run.info.clone()));
+        if info.is_none() {
+            // It broke down at the launch: there is no machine to get back.
+            self.forget_driver(id);
+            return self.feed_vm(id, Event::LaunchFailed("its driver broke down: see the daemon's log".to_owned()));
+        }
+        self.spawn(id, Start::Attached(Attached::Lost { run_dir, reason: "Its driver broke down".to_owned() }), info);
+    }
+
+    /// Something is wrong with the connection to a machine, or is well again.
+    pub(super) fn trouble(&mut self, vm: VmId, trouble: Option<String>) {
+        let Some(vm) = self.roster.get_mut(vm) else { return };
+        let name = vm.definition.name.clone();
+        let Some(run) = vm.run.as_mut() else { return };
+        let message = match (&run.trouble, &trouble) {
+            (None, Some(reason)) => format!("{name} can't be controlled: {reason}"),
+            (Some(_), None) => format!("{name} can be controlled again"),
+            _ => String::new(),
+        };
+        let kind = if trouble.is_some() { "control-lost" } else { "control-regained" };
+        run.trouble = trouble;
+        if !message.is_empty() {
+            self.log.record(Some(name), kind, message, &[]);
+        }
+    }
+
+    /// An order was carried out, or not.
+    pub(super) fn done(&mut self, id: VmId, kind: OrderKind, outcome: Result<(), String>) {
+        let Some(vm) = self.roster.get_mut(id) else { return };
+        let name = &vm.definition.name;
+        vm.waiters.done(name, kind, outcome.as_ref().copied().map_err(String::as_str));
+        if let Err(reason) = outcome {
+            let message = format!("Could not {kind} {name}: {reason}");
+            self.log.record(Some(name.clone()), "order-failed", message, &[]);
+        }
+        self.settle(id);
+    }
+
+    /// Once in a while: orders that wait, agents that talk nonsense.
+    pub(super) fn look_at_drivers(&mut self) {
+        for (_, vm) in self.roster.each_mut() {
+            let Some(run) = vm.run.as_mut() else { continue };
+            run.handle.flush();
+            let agent = run.handle.agent();
+            // Each time ten times as many, so that a flood is a few entries.
+            if agent.refused > 0 && agent.refused >= run.refused_recorded.saturating_mul(10) {
+                run.refused_recorded = agent.refused;
+                let name = vm.definition.name.clone();
+                let complaint = agent.complaint.unwrap_or_default();
+                let message = format!("The agent of {name} sends what is refused: {complaint}");
+                self.log.record(Some(name), "agent-refused", message, &[("refused_messages", agent.refused)]);
+            }
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! The supervisor: the one task that owns the engine, the definitions and the
+//! drivers' handles.
+//!
+//! ```text
+//!  Command (reply) ──▶ ┌────────────┐ ──Order──▶ driver of each VM
+//!  Fact ─────────────▶ │ supervisor │ ──Entry──▶ log
+//!  time ─────────────▶ │  (Engine)  │ ──Snapshot (watch)──▶ GETs
+//!                      └────────────┘ ──VmView or Problem──▶ the request that asked
+//! ```
+//!
+//! It waits for nobody: a driver that is busy finds its orders later, a log
+//! that is full loses entries and says so, a definition is written by another
+//! thread while requests (and only they) wait.
+
+mod changes;
+mod command;
+mod drivers;
+mod publish;
+mod roster;
+mod waiters;
+
+use std::{path::PathBuf, sync::Arc};
+
+use dynmem_api::Problem;
+use dynmem_core::{Effect, Engine, Event, Input, Notice, VmId};
+use dynmem_hypervisor::Hypervisor;
+use dynmem_store::Definitions;
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
+
+use changes::Change;
+pub(crate) use command::{Action, Command, Commands, shutting_down};
+pub(crate) use publish::Snapshot;
+use roster::Roster;
+
+use crate::{
+    clock::Clock,
+    driver::Order,
+    fact::{Fact, News},
+    log::Log,
+    views::HostParts,
+};
+
+/// What the supervisor is made of.
+pub(crate) struct Parts {
+    pub(crate) engine: Engine,
+    pub(crate) clock: Clock,
+    pub(crate) hypervisor: Hypervisor,
+    pub(crate) definitions: Arc<Definitions>,
+    /// Machines have their directories in here.
+    pub(crate) run_root: PathBuf,
+    pub(crate) log: Log,
+    pub(crate) host: HostParts,
+    pub(crate) commands: mpsc::Receiver<Command>,
+    /// The facts, and how drivers send them.
+    pub(crate) facts: (mpsc::Sender<Fact>, mpsc::Receiver<Fact>),
+    pub(crate) snapshots: watch::Sender<Arc<Snapshot>>,
+}
+
+/// See the module's head.
+pub(crate) struct Supervisor {
+    engine: Engine,
+    clock: Clock,
+    hypervisor: Hypervisor,
+    definitions: Arc<Definitions>,
+    run_root: PathBuf,
+    log: Log,
+    host: HostParts,
+    commands: mpsc::Receiver<Command>,
+    facts: mpsc::Receiver<Fact>,
+    facts_sender: mpsc::Sender<Fact>,
+    snapshots: watch::Sender<Arc<Snapshot>>,
+    roster: Roster,
+    drivers: JoinSet<()>,
+    runs: u64,
+    /// A definition that is being written; requests wait until it is.
+    change: Option<Change>,
+    /// Something changed since the last snapshot.
+    dirty: bool,
+    published_at: Instant,
+}
+
+/// What woke the supervisor.
+enum Wake {
+    Fact(Option<Fact>),
+    Command(Option<Command>),
+    Written(Result<(), Problem>),
+    DriverEnded(tokio::task::Id, bool),
+    Tick,
+    Publish,
+}
+
+impl Supervisor {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts { engine, clock, hypervisor, definitions, run_root, log, host, commands, facts, snapshots } = parts;
+        let (facts_sender, facts) = facts;
+        Self {
+            engine,
+            clock,
+            hypervisor,
+            definitions,
+            run_root,
+            log,
+            host,
+            commands,
+            facts,
+            facts_sender,
+            snapshots,
+            roster: Roster::default(),
+            drivers: JoinSet::new(),
+            runs: 0,
+            change: None,
+            dirty: true,
+            published_at: Instant::now(),
+        }
+    }
+
+    /// Runs until nobody can ask any more. Dropping it leaves every machine
+    /// running.
+    pub(crate) async fn run(mut self) {
+        self.publish();
+        while let Some(wake) = self.sleep().await {
+            match wake {
+                Wake::Fact(Some(fact)) => self.take_fact(fact),
+                Wake::Command(Some(command)) => self.take_command(command),
+                Wake::Fact(None) | Wake::Command(None) => return,
+                Wake::Written(outcome) => self.written(outcome),
+                Wake::DriverEnded(task, by_panic) => self.driver_ended(task, by_panic),
+                Wake::Tick => self.tick(),
+                Wake::Publish => self.publish(),
+            }
+        }
+    }
+
+    async fn sleep(&mut self) -> Option<Wake> {
+        let tick_at = self.clock.at(self.engine.deadline());
+        let publish_at = self.published_at + publish::GAP;
+        Some(tokio::select! {
+            fact = self.facts.recv() => Wake::Fact(fact),
+            command = self.commands.recv(), if self.change.is_none() => Wake::Command(command),
+            outcome = changes::outcome(&mut self.change) => Wake::Written(outcome),
+            Some(ended) = self.drivers.join_next_with_id() => match ended {
+                Ok((task, ())) => Wake::DriverEnded(task, false),
+                Err(error) => Wake::DriverEnded(error.id(), error.is_panic()),
+            },
+            () = sleep_until(tick_at) => Wake::Tick,
+            () = sleep_until(publish_at), if self.dirty => Wake::Publish,
+        })
+    }
+
+    /// Tells the engine, and does what it says.
+    fn feed(&mut self, input: Input) {
+        let effects = self.engine.handle(self.clock.now(), input);
+        self.dirty = true;
+        for effect in effects {
+            self.carry_out(effect);
+        }
+    }
+
+    fn feed_vm(&mut self, vm: VmId, event: Event) {
+        self.feed(Input::Vm(vm, event));
+        self.settle(vm);
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Launch(vm) => self.launch(vm),
+            Effect::Order { vm, balloon, plugged } => self.order(vm, Order::Memory { balloon, plugged }),
+            Effect::PowerDown(vm) => self.order(vm, Order::PowerDown),
+            Effect::HoldForReset(vm) => self.order(vm, Order::HoldForReset),
+            Effect::ContinueReset(vm) => self.order(vm, Order::ContinueReset),
+            Effect::Pause(vm) => self.order(vm, Order::Pause),
+            Effect::Resume(vm) => self.order(vm, Order::Resume),
+            Effect::Kill(vm) => {
+                if let Some(run) = self.roster.run_mut(vm) {
+                    run.handle.end();
+                }
+            }
+            Effect::Refused(vm, refusal) => {
+                if let Some(vm) = self.roster.get_mut(vm) {
+                    vm.waiters.refused(&refusal);
+                }
+            }
+            Effect::Record(notice) => self.record(notice),
+        }
+    }
+
+    fn order(&mut self, vm: VmId, order: Order) {
+        if let Some(run) = self.roster.run_mut(vm) {
+            run.handle.push(order);
+        }
+    }
+
+    fn record(&mut self, notice: Notice) {
+        let vm = notice.vm.and_then(|vm| self.roster.get(vm)).map(|vm| vm.definition.name.clone());
+        self.log.record(vm, notice.kind.name(), notice.message, &notice.numbers);
+    }
+
+    fn take_fact(&mut self, fact: Fact) {
+        let (vm, run, news) = match fact {
+            Fact::Host(facts) => return self.feed(Input::Host(facts)),
+            Fact::Machine { vm, run, news } => (vm, run, news),
+        };
+        let Some(driver) = self.roster.run_mut(vm).filter(|driver| driver.number == run) else {
+            return; // about a machine that is gone
+        };
+        driver.handle.flush();
+        match news {
+            News::Event(event) => {
+                if matches!(event, Event::Exited(_) | Event::LaunchFailed(_)) {
+                    self.forget_driver(vm);
+                }
+                self.feed_vm(vm, event);
+            }
+            News::Info(info) => driver.info = Some(*info),
+            News::Cpu(percent) => driver.cpu = Some(percent),
+            News::Trouble(trouble) => self.trouble(vm, trouble),
+            News::Done(kind, outcome) => self.done(vm, kind, outcome),
+        }
+        self.dirty = true;
+    }
+
+    fn tick(&mut self) {
+        self.feed(Input::Tick);
+        let waiting: Vec<VmId> =
+            self.roster.each_mut().filter(|(_, vm)| !vm.waiters.is_empty()).map(|(id, _)| id).collect();
+        for vm in waiting {
+            self.settle(vm);
+        }
+        self.look_at_drivers();
+    }
+}

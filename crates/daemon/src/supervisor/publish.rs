@@ -1,0 +1,81 @@
+//! [`Snapshot`]: what everybody may see, published while anything changes.
+
+use std::{sync::Arc, time::Duration};
+
+use dynmem_api::{HostView, VmView};
+use dynmem_core::{VmId, VmSnapshot};
+use tokio::time::Instant;
+
+use super::{Supervisor, roster::Vm};
+use crate::{
+    clock::unix_ms,
+    views::{MachineParts, assigned_message, host_view, vm_view},
+};
+
+/// Two snapshots are at least this far apart, unless somebody waits for one.
+pub(super) const GAP: Duration = Duration::from_millis(50);
+
+/// The host and all VMs at one instant.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Snapshot {
+    pub(crate) host: HostView,
+    /// By name.
+    pub(crate) vms: Vec<VmView>,
+}
+
+impl Snapshot {
+    pub(crate) fn vm(&self, name: &str) -> Option<&VmView> {
+        let at = self.vms.binary_search_by(|vm| vm.name.as_str().cmp(name)).ok()?;
+        self.vms.get(at)
+    }
+}
+
+fn view(vm: &Vm, snapshot: &VmSnapshot, now_unix_ms: u64) -> VmView {
+    let parts = vm.run.as_ref().map_or_else(MachineParts::default, |run| MachineParts {
+        info: run.info.as_ref(),
+        cpu: run.cpu,
+        trouble: run.trouble.as_deref(),
+        agent: run.handle.agent(),
+    });
+    vm_view(snapshot, vm.definition.vcpus, &parts, now_unix_ms)
+}
+
+impl Supervisor {
+    /// Publishes what there is now.
+    pub(super) fn publish(&mut self) {
+        let (now, now_unix_ms) = (self.clock.now(), unix_ms());
+        let vms: Vec<VmView> = (self.roster.by_name())
+            .filter_map(|(id, vm)| {
+                let snapshot = self.engine.vm_snapshot(now, id)?;
+                if let Some(run) = &vm.run {
+                    run.handle.tell_agent(assigned_message(&snapshot));
+                }
+                Some(view(vm, &snapshot, now_unix_ms))
+            })
+            .collect();
+        let host = host_view(&self.engine.host_snapshot(), &vms, &self.host);
+        self.snapshots.send_replace(Arc::new(Snapshot { host, vms }));
+        self.dirty = false;
+        self.published_at = Instant::now();
+    }
+
+    /// One VM as it is now.
+    pub(super) fn view_of(&self, id: VmId) -> Option<VmView> {
+        let snapshot = self.engine.vm_snapshot(self.clock.now(), id)?;
+        Some(view(self.roster.get(id)?, &snapshot, unix_ms()))
+    }
+
+    /// Answers the requests that this VM's state settles. Whoever got an
+    /// answer sees it in the next snapshot, too.
+    pub(super) fn settle(&mut self, id: VmId) {
+        if self.roster.get(id).is_none_or(|vm| vm.waiters.is_empty()) {
+            return;
+        }
+        let Some(state) = self.engine.vm_snapshot(self.clock.now(), id).map(|vm| vm.state) else { return };
+        let Some(view) = self.view_of(id) else { return };
+        self.publish();
+        if let Some(vm) = self.roster.get_mut(id) {
+            vm.waiters.settle(state, &view);
+        }
+    }
+}

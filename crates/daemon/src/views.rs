@@ -1,0 +1,299 @@
+//! Facts → what people see: the one place where the engine's snapshots and a
+//! machine's particulars become the API's views. A new counter is added here
+//! and in `dynmem-api`.
+
+use dynmem_agent_protocol::Assigned;
+use dynmem_api::{
+    DamagedDefinition, DriverView, HostCounters, HostView, Integration, MemoryStatus, SettingsView, SmartPagingView,
+    VmCounters, VmState, VmView,
+};
+use dynmem_core::{DriverSnapshot, HostSnapshot, MemorySettings, ReportSource, VmSnapshot};
+use dynmem_units::Percent;
+
+use crate::{agent_link::AgentStatus, driver::MachineInfo};
+
+/// What is known about a machine besides the engine's part.
+#[derive(Debug, Default)]
+pub(crate) struct MachineParts<'a> {
+    pub(crate) info: Option<&'a MachineInfo>,
+    pub(crate) cpu: Option<Percent>,
+    /// What is wrong with the connection to the machine.
+    pub(crate) trouble: Option<&'a str>,
+    pub(crate) agent: AgentStatus,
+}
+
+/// What is known about the host besides the engine's part.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct HostParts {
+    pub(crate) accelerator: String,
+    pub(crate) qemu_version: String,
+    pub(crate) damaged: Vec<DamagedDefinition>,
+}
+
+/// One VM at `now_unix_ms`.
+pub(crate) fn vm_view(vm: &VmSnapshot, vcpus: u32, parts: &MachineParts<'_>, now_unix_ms: u64) -> VmView {
+    let on = vm_state(vm).is_on();
+    let info = parts.info.filter(|_| on);
+    let report = vm.report.as_ref();
+    let spoken = vm.pressure.is_some();
+    let uptime_seconds = info.map(|info| now_unix_ms.saturating_sub(info.started_unix_ms) / 1000);
+    VmView {
+        name: vm.name.clone(),
+        state: vm_state(vm),
+        state_reason: vm.reason.clone(),
+        assigned_bytes: vm.assigned,
+        demand_bytes: vm.demand,
+        target_bytes: vm.target,
+        pressure_percent: vm.pressure,
+        memory_status: vm.status.map(memory_status),
+        memory_available_percent: spoken.then(|| available_percent(vm)).flatten(),
+        buffer_percent_held: spoken.then(|| buffer_held(vm)),
+        guest_visible_bytes: report.map(|report| report.visible),
+        guest_available_bytes: report.map(|report| report.available),
+        ballooned_bytes: vm.ballooned,
+        plugged_bytes: vm.plugged,
+        overhead_bytes: vm.overhead,
+        uptime_seconds,
+        cpu_percent: parts.cpu.filter(|_| on),
+        vcpus,
+        accelerator: info.map(|info| info.accelerator.clone()),
+        integration: integration(vm),
+        driver: driver(vm, uptime_seconds.unwrap_or(0)),
+        settings: SettingsView::from(&vm.settings),
+        smart_paging: SmartPagingView::default(),
+        console_path: info.map(|info| info.console.clone()),
+        monitor_path: info.map(|info| info.monitor.clone()),
+        pid: info.and_then(|info| info.pid),
+        counters: vm_counters(vm),
+        warnings: if on { warnings(vm, parts) } else { Vec::new() },
+    }
+}
+
+/// The host.
+pub(crate) fn host_view(host: &HostSnapshot, vms: &[VmView], parts: &HostParts) -> HostView {
+    let count = |keep: fn(&VmView) -> bool| vms.iter().filter(|vm| keep(vm)).count() as u64;
+    HostView {
+        memory_bytes: host.memory,
+        reserve_bytes: host.reserve,
+        charged_bytes: host.charged,
+        available_bytes: host.available,
+        available_for_balancing_bytes: host.available_for_balancing,
+        assigned_bytes: host.assigned,
+        overhead_bytes: host.overhead,
+        vms_running: count(|vm| vm.state.is_on()),
+        vms_total: count(|_| true),
+        average_pressure_percent: host.average_pressure,
+        system_pressure_percent: host.system_pressure,
+        host_available_bytes: host.host_available.unwrap_or_default(),
+        stall_percent: Percent::new(host.stall / 100),
+        counters: HostCounters {
+            added_bytes: host.counters.added,
+            removed_bytes: host.counters.removed,
+            add_operations: host.counters.add_operations,
+            remove_operations: host.counters.remove_operations,
+        },
+        accelerator: parts.accelerator.clone(),
+        qemu_version: parts.qemu_version.clone(),
+        under_pressure: host.under_pressure,
+        damaged_definitions: parts.damaged.clone(),
+    }
+}
+
+/// What the guest's own agent may tell people inside the guest.
+pub(crate) fn assigned_message(vm: &VmSnapshot) -> Assigned {
+    let MemorySettings { dynamic, startup, minimum, maximum, .. } = vm.settings;
+    // A static VM holds its startup memory, always.
+    let (minimum, maximum) = if dynamic { (minimum, maximum) } else { (startup, startup) };
+    Assigned {
+        assigned_bytes: vm.assigned,
+        demand_bytes: vm.demand,
+        target_bytes: vm.target,
+        minimum_bytes: minimum,
+        maximum_bytes: maximum,
+    }
+}
+
+fn vm_state(vm: &VmSnapshot) -> VmState {
+    match vm.state {
+        dynmem_core::VmState::Off => VmState::Off,
+        dynmem_core::VmState::Starting => VmState::Starting,
+        dynmem_core::VmState::Booting => VmState::Booting,
+        dynmem_core::VmState::Running => VmState::Running,
+        dynmem_core::VmState::Paused => VmState::Paused,
+        dynmem_core::VmState::Stopping => VmState::Stopping,
+        dynmem_core::VmState::Failed => VmState::Failed,
+    }
+}
+
+fn memory_status(status: dynmem_core::MemoryStatus) -> MemoryStatus {
+    match status {
+        dynmem_core::MemoryStatus::Ok => MemoryStatus::Ok,
+        dynmem_core::MemoryStatus::Warning => MemoryStatus::Warning,
+        dynmem_core::MemoryStatus::Low => MemoryStatus::Low,
+    }
+}
+
+/// (assigned − demand) ÷ assigned in per cent; negative when short.
+fn available_percent(vm: &VmSnapshot) -> Option<i64> {
+    let (assigned, demand) = (i128::from(vm.assigned.get()), i128::from(vm.demand.get()));
+    i64::try_from(((assigned - demand) * 100).checked_div(assigned)?).ok()
+}
+
+fn buffer_held(vm: &VmSnapshot) -> Percent {
+    let ideal = vm.settings.buffer.of(vm.demand);
+    Percent::ratio(vm.assigned.saturating_sub(vm.demand), ideal)
+}
+
+fn integration(vm: &VmSnapshot) -> Integration {
+    match (&vm.driver, &vm.report) {
+        (DriverSnapshot::Silent { .. } | DriverSnapshot::None, _) | (_, None) => Integration::None,
+        (_, Some(report)) if report.source == ReportSource::Agent => Integration::Agent,
+        (_, Some(_)) => Integration::BalloonStatistics,
+    }
+}
+
+fn driver(vm: &VmSnapshot, uptime_seconds: u64) -> DriverView {
+    let frozen = |reason: &str, since_seconds| DriverView::Frozen { reason: reason.to_owned(), since_seconds };
+    match vm.driver {
+        _ if !vm.settings.dynamic => DriverView::Ok,
+        DriverSnapshot::None | DriverSnapshot::Working => DriverView::Ok,
+        DriverSnapshot::Waiting => frozen("The guest has not reported yet", uptime_seconds),
+        DriverSnapshot::Stuck { for_ms } => frozen("The guest does not move the memory it was asked to", for_ms / 1000),
+        DriverSnapshot::Silent { for_ms } => frozen("The guest has stopped reporting", for_ms / 1000),
+    }
+}
+
+fn vm_counters(vm: &VmSnapshot) -> VmCounters {
+    let pressure = vm.pressure.map(|_| vm.pressure_history);
+    VmCounters {
+        added_bytes: vm.counters.added,
+        removed_bytes: vm.counters.removed,
+        add_operations: vm.counters.add_operations,
+        remove_operations: vm.counters.remove_operations,
+        pressure_minimum_percent: pressure.map(|pressure| pressure.minimum),
+        pressure_average_percent: pressure.map(|pressure| pressure.average()),
+        pressure_maximum_percent: pressure.map(|pressure| pressure.maximum),
+        guest_high_water_bytes: vm.high_water,
+    }
+}
+
+fn warnings(vm: &VmSnapshot, parts: &MachineParts<'_>) -> Vec<String> {
+    let mut warnings = Vec::new();
+    warnings.extend(parts.trouble.map(str::to_owned));
+    if let (1.., Some(complaint)) = (parts.agent.refused, &parts.agent.complaint) {
+        warnings.push(format!("{} messages of its agent were refused; the last: {complaint}", parts.agent.refused));
+    }
+    if integration(vm) == Integration::BalloonStatistics && vm.settings.dynamic {
+        warnings.push("No agent reports: demand is taken from balloon statistics, which are slower and know less; install dynmem-agent in the guest".to_owned());
+    }
+    let reach = vm.report.as_ref().zip(parts.info).map(|(_, info)| info.reach);
+    if vm.settings.dynamic
+        && let Some(reach) = reach.filter(|reach| *reach < vm.settings.maximum)
+    {
+        warnings.push(format!(
+            "This machine can hold at most {reach} of its maximum, {}, until it is started again from off",
+            vm.settings.maximum
+        ));
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use dynmem_core::{Counters, GuestReport, PressureHistory, VmId};
+    use dynmem_units::Bytes;
+
+    use super::*;
+
+    const fn mib(mib: u64) -> Bytes {
+        Bytes::from_mib(mib)
+    }
+
+    fn off() -> VmSnapshot {
+        VmSnapshot {
+            id: VmId(0),
+            name: "web01".to_owned(),
+            settings: MemorySettings { dynamic: true, ..MemorySettings::default() },
+            state: dynmem_core::VmState::Off,
+            reason: None,
+            assigned: Bytes::ZERO,
+            promised: Bytes::ZERO,
+            demand: Bytes::ZERO,
+            target: Bytes::ZERO,
+            pressure: None,
+            pressure_history: PressureHistory::default(),
+            status: None,
+            overhead: Bytes::ZERO,
+            charge: Bytes::ZERO,
+            ballooned: Bytes::ZERO,
+            plugged: Bytes::ZERO,
+            report: None,
+            high_water: Bytes::ZERO,
+            driver: DriverSnapshot::None,
+            counters: Counters::default(),
+        }
+    }
+
+    fn running() -> VmSnapshot {
+        let report = GuestReport {
+            source: ReportSource::Agent,
+            visible: mib(490),
+            available: mib(90),
+            committed: None,
+            hot_file: Bytes::ZERO,
+            reserved: None,
+            ballooned: None,
+            swap_total: Bytes::ZERO,
+            swap_used: Bytes::ZERO,
+            swap_in_per_second: Bytes::ZERO,
+            refault_per_second: Bytes::ZERO,
+            stall: 0,
+        };
+        VmSnapshot {
+            state: dynmem_core::VmState::Running,
+            assigned: mib(400),
+            demand: mib(500),
+            target: mib(600),
+            pressure: Some(Percent::new(125)),
+            report: Some(report),
+            driver: DriverSnapshot::Working,
+            ..off()
+        }
+    }
+
+    #[test]
+    fn a_vm_that_is_off_shows_zeros_and_nothing_of_a_machine() {
+        let view = vm_view(&off(), 2, &MachineParts::default(), 0);
+        assert_eq!((view.state, view.assigned_bytes, view.demand_bytes), (VmState::Off, Bytes::ZERO, Bytes::ZERO));
+        assert_eq!(
+            (view.pressure_percent, view.memory_available_percent, view.buffer_percent_held),
+            (None, None, None)
+        );
+        assert_eq!((view.driver, view.integration), (DriverView::Ok, Integration::None));
+        assert!(view.warnings.is_empty());
+    }
+
+    #[test]
+    fn a_short_guest_has_a_negative_rest() {
+        let view = vm_view(&running(), 2, &MachineParts::default(), 0);
+        assert_eq!(view.memory_available_percent, Some(-25));
+        assert_eq!(view.buffer_percent_held, Some(Percent::new(0)));
+        assert_eq!(view.integration, Integration::Agent);
+    }
+
+    #[test]
+    fn a_frozen_guest_names_its_reason_and_a_silent_one_has_no_integration() {
+        let silent = VmSnapshot { driver: DriverSnapshot::Silent { for_ms: 16_500 }, ..running() };
+        let view = vm_view(&silent, 1, &MachineParts::default(), 0);
+        assert_eq!(view.integration, Integration::None);
+        let DriverView::Frozen { reason, since_seconds: 16 } = view.driver else { panic!("{:?}", view.driver) };
+        assert_eq!(reason, "The guest has stopped reporting");
+    }
+
+    #[test]
+    fn refused_messages_are_a_warning() {
+        let agent = AgentStatus { refused: 3, complaint: Some("Field x is odd".to_owned()), ..AgentStatus::default() };
+        let view = vm_view(&running(), 1, &MachineParts { agent, ..MachineParts::default() }, 0);
+        assert_eq!(view.warnings, ["3 messages of its agent were refused; the last: Field x is odd"]);
+    }
+}
