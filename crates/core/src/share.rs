@@ -22,25 +22,26 @@ pub struct Claim {
     pub ceiling: u64,
 }
 
-/// The value of λ at which a claim starts or stops growing: `blocks / weight`.
+/// The most blocks that a claim counts for: 4 PiB of blocks of 2 MiB.
+const BLOCKS_MAX: u64 = 1 << 31;
+
+/// The value of λ at which a claim starts or stops growing. Small on purpose:
+/// sorting these is most of the work.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Breakpoint {
-    /// λ with 32 binary places, then whether it stops: at the same λ a claim
-    /// starts before it stops. Two different fractions whose denominators are
-    /// weights (at most 10⁴) differ by 10⁻⁸ or more, so 2⁻³² orders them
-    /// exactly, and one integer sorts several times faster than a fraction.
-    key: u128,
-    blocks: u64,
-    weight: u64,
-    starts: bool,
+    /// `blocks / weight` with 32 binary places. Two different fractions whose
+    /// denominators are weights (at most 10⁴) differ by 10⁻⁸ or more, so 2⁻³²
+    /// orders them exactly.
+    lambda: u64,
+    /// At the same λ a claim starts before it stops.
+    stops: bool,
+    claim: u32,
 }
 
 impl Breakpoint {
-    fn new(blocks: u64, weight: u64, starts: bool) -> Self {
-        let lambda = match blocks.checked_mul(1 << 32) {
-            Some(scaled) => u128::from(scaled / weight),
-            None => (u128::from(blocks) << 32) / u128::from(weight),
-        };
-        Self { key: lambda << 1 | u128::from(!starts), blocks, weight, starts }
+    fn new(claim: usize, blocks: u64, weight: u64, stops: bool) -> Self {
+        let lambda = (blocks.min(BLOCKS_MAX) << 32) / weight;
+        Self { lambda, stops, claim: u32::try_from(claim).expect("fewer claims than 2³²") }
     }
 }
 
@@ -64,27 +65,30 @@ pub fn share(capacity: u64, claims: &[Claim]) -> Vec<u64> {
 
 /// Sweeps the breakpoints; λ = `rest / weights` is where the capacity is used up.
 fn level(capacity: u64, floors: u64, claims: &[Claim]) -> (u64, u64) {
+    let ceiling = |claim: &Claim| claim.ceiling.max(claim.floor);
     let mut points = Vec::with_capacity(claims.len() * 2);
-    for claim in claims {
+    for (index, claim) in claims.iter().enumerate().filter(|(_, claim)| claim.ceiling > claim.floor) {
         let weight = claim.weight.max(1);
-        points.push(Breakpoint::new(claim.floor, weight, true));
-        points.push(Breakpoint::new(claim.ceiling.max(claim.floor), weight, false));
+        points.push(Breakpoint::new(index, claim.floor, weight, false));
+        points.push(Breakpoint::new(index, ceiling(claim), weight, true));
     }
-    points.sort_unstable_by_key(|point| point.key);
+    points.sort_unstable();
 
     // Between breakpoints the sum is `fixed + weights·λ`.
     let (mut fixed, mut weights) = (floors, 0_u64);
     for point in &points {
-        let reached = u128::from(weights) * u128::from(point.blocks);
-        if reached >= u128::from(capacity.saturating_sub(fixed)) * u128::from(point.weight) && weights > 0 {
+        let claim = &claims[point.claim as usize];
+        let (weight, blocks) = (claim.weight.max(1), if point.stops { ceiling(claim) } else { claim.floor });
+        let reached = u128::from(weights) * u128::from(blocks);
+        if weights > 0 && reached >= u128::from(capacity.saturating_sub(fixed)) * u128::from(weight) {
             break;
         }
-        if point.starts {
-            fixed -= point.blocks;
-            weights += point.weight;
+        if point.stops {
+            fixed += blocks;
+            weights -= weight;
         } else {
-            fixed += point.blocks;
-            weights -= point.weight;
+            fixed -= blocks;
+            weights += weight;
         }
     }
     (capacity.saturating_sub(fixed), weights.max(1))
