@@ -17,7 +17,7 @@ use crate::message::{Answer, Call, Request, Response, Spiked, Status, Verified};
 /// How often a growing workload is asked how it goes.
 const ASK_EVERY: Duration = Duration::from_millis(100);
 /// How long each of these questions may take before it is asked again.
-const ASK_PATIENCE: Duration = Duration::from_secs(5);
+const ASK_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Why a call has no outcome.
 #[derive(Debug, thiserror::Error)]
@@ -114,11 +114,18 @@ impl Client {
         }
     }
 
-    /// Waits until the workload answers at all: the guest is up.
+    /// Waits until the workload answers at all: the guest is up. It asks
+    /// again and again, as a guest that restarts takes with it what it was
+    /// asked last.
     pub fn wait_until_up(&mut self, patience: Duration) -> Result<(), ClientError> {
-        match self.call(Request::Ping, patience)? {
-            Response::Pong => Ok(()),
-            other => Err(unexpected("Ping", &other)),
+        let deadline = Instant::now() + patience;
+        loop {
+            match self.call(Request::Ping, ASK_PATIENCE.min(patience)) {
+                Ok(Response::Pong) => return Ok(()),
+                Ok(other) => return Err(unexpected("Ping", &other)),
+                Err(ClientError::Silent { .. }) if Instant::now() < deadline => {}
+                Err(error) => return Err(error),
+            }
         }
     }
 
@@ -192,6 +199,8 @@ fn unexpected(request: &str, response: &Response) -> ClientError {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     const PATIENCE: Duration = Duration::from_secs(10);
@@ -222,6 +231,16 @@ mod tests {
             [late, b"\xff\xfe\n".to_vec(), line(call.id, Response::Pong)].concat()
         });
         client.wait_until_up(PATIENCE).expect("a pong among the noise");
+    }
+
+    #[test]
+    fn a_guest_that_missed_the_first_question_is_asked_again() {
+        let asked = AtomicUsize::new(0);
+        let mut client = guest(move |call| match asked.fetch_add(1, Ordering::Relaxed) {
+            0 => Vec::new(),
+            _ => line(call.id, Response::Pong),
+        });
+        client.wait_until_up(PATIENCE).expect("the second question is answered");
     }
 
     #[test]

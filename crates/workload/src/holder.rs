@@ -146,15 +146,14 @@ impl Holder {
             let verified = self.pages.verify_some(CHECK_PAGES);
             return if verified.pages == 0 { Ok(()) } else { say(&Event::Checked { verified, complete: false }) };
         }
-        let chunk = missing.min(CHUNK);
+        let (chunk, started) = (missing.min(CHUNK), Instant::now());
         if let Err(error) = self.pages.grow(chunk) {
             (self.goal, self.tell) = (self.pages.held(), false);
             return say(&Event::Stopped { reason: format!("The guest's kernel gives no more memory: {error}") });
         }
-        // Time that the guest spent waiting for memory is not made up for: a
-        // starving workload does not hurry.
+        // A step that took too long, in a starving guest, is not made up for.
         let pause = self.growth.map_or(Duration::ZERO, |growth| time_for(chunk, growth));
-        self.next_step = Instant::now() + pause;
+        self.next_step = started + pause;
         say(&Event::Progress { held_bytes: self.pages.held() })
     }
 }
