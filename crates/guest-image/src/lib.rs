@@ -108,8 +108,10 @@ impl Image {
         let agent = if agent { "" } else { " dynmem.agent=off" };
         // psi=1: some kernels measure stalls only if asked. online_movable:
         // what is plugged can be unplugged again. panic=-1: a crashed guest
-        // restarts at once, as a server would.
-        format!("console=ttyS0 quiet panic=-1 psi=1 memhp_default_state=online_movable{agent}")
+        // restarts at once, as a server would. swiotlb=noforce: a machine whose
+        // memory may grow beyond 4 GiB else reserves 64 MiB for devices that
+        // reach no further; virtio devices do.
+        format!("console=ttyS0 quiet panic=-1 psi=1 memhp_default_state=online_movable swiotlb=noforce{agent}")
     }
 }
 
@@ -131,6 +133,7 @@ fn archive(packages: &Packages, modules: &Modules, agent: &[u8], workload: &[u8]
     archive.file("bin/dynmem-agent", 0o755, agent)?;
     archive.file("bin/dynmem-workload", 0o755, workload)?;
     archive.file("etc/rc", 0o755, include_bytes!("../guest/rc"))?;
+    archive.file("etc/agent", 0o755, include_bytes!("../guest/agent"))?;
     archive.file("etc/inittab", 0o644, include_bytes!("../guest/inittab"))?;
     archive.file("etc/profile", 0o644, include_bytes!("../guest/profile"))?;
     archive.file("etc/acpi/PWRF/00000080", 0o755, include_bytes!("../guest/power-button"))?;
