@@ -1,2 +1,62 @@
-//! Placeholder.
-fn main() {}
+//! `cargo xtask`: everything that is done with this project beside building
+//! it. A program and not a pile of scripts, so that it is read, linted and
+//! tested like the rest.
+//!
+//! ```text
+//! demo   four real guests on a small pool; --check verifies the promises
+//! test   everything that is tested            bench  how fast it is
+//! setup  installs what the others need        image  the guest they boot
+//! build  the programs they run                ci     all that must hold
+//! ```
+//!
+//! People read stderr; stdout is for results, so that `--json` can be piped.
+
+mod bench;
+mod build;
+mod ci;
+mod demo;
+mod report;
+mod setup;
+mod shell;
+mod test;
+mod tools;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "The project's own build tool")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Shows dynamic memory at work: four real guests on a pool too small for all of them
+    Demo(demo::Options),
+    /// Tests everything, real guests included
+    Test(test::Options),
+    /// Measures how fast it is
+    Bench(bench::Options),
+    /// Installs what the other commands need, and says so; as an ordinary user, says what is missing
+    Setup,
+    /// Builds the programs and the guest's image for demo and tests
+    Build,
+    /// Builds the image that the demo and the tests boot
+    Image,
+    /// Runs everything that must hold before a change lands
+    Ci(ci::Options),
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().command {
+        Command::Demo(options) => demo::run(&options),
+        Command::Test(options) => test::run(&options),
+        Command::Bench(options) => bench::run(&options),
+        Command::Setup => setup::run(),
+        Command::Build => build::run(build::Profile::Dev),
+        Command::Image => build::image().map(drop),
+        Command::Ci(options) => ci::run(&options),
+    }
+}

@@ -1,0 +1,172 @@
+//! Nothing stays behind: not after a success, a panic, a Ctrl-C or a test
+//! runner's time-out.
+//!
+//! Everything a lab starts carries the lab's private folder in its arguments,
+//! so the folder's path alone finds it: [`processes`] reads `/proc`,
+//! [`sweep`] kills what it found and removes the folder. A [`Footprint`] does
+//! so when it is dropped, and a thread that waits for signals does it for all
+//! footprints there are.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process,
+    sync::{Mutex, Once, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Folders of the labs that exist. The one place where a signal's thread and
+/// the labs meet.
+static FOOTPRINTS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// How long a killed process may take to be gone.
+const GONE_WITHIN: Duration = Duration::from_secs(10);
+
+/// A private folder, and the promise that it and everything that runs on it
+/// are gone afterwards.
+#[derive(Debug)]
+pub struct Footprint {
+    root: PathBuf,
+}
+
+impl Footprint {
+    /// A new private folder, watched over from now on.
+    pub fn new() -> io::Result<Self> {
+        watch_signals();
+        let root = tempfile::Builder::new().prefix("dynmem-lab-").tempdir()?.keep();
+        let mut footprints = FOOTPRINTS.lock().unwrap_or_else(PoisonError::into_inner);
+        footprints.push(root.clone());
+        Ok(Self { root })
+    }
+
+    /// The folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+}
+
+impl Drop for Footprint {
+    fn drop(&mut self) {
+        let mut footprints = FOOTPRINTS.lock().unwrap_or_else(PoisonError::into_inner);
+        sweep(&self.root);
+        footprints.retain(|root| *root != self.root);
+    }
+}
+
+/// Daemons and virtual machines that run on the folder `root`: pid and name.
+pub fn processes(root: &Path) -> Vec<(u32, String)> {
+    let Some(marker) = root.to_str() else { return Vec::new() };
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok())
+        .filter_map(|pid| {
+            let arguments = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+            let arguments = String::from_utf8_lossy(&arguments);
+            let program = arguments.split('\0').next()?.rsplit('/').next()?.to_owned();
+            // Somebody's `tail -f` on our log is not ours to end.
+            let ours = program == "dynmemd" || program.starts_with("qemu-system-");
+            (ours && arguments.contains(marker)).then_some((pid, program))
+        })
+        .collect()
+}
+
+/// Kills what runs on `root` and removes it. A daemon goes first, so that it
+/// starts nothing new.
+fn sweep(root: &Path) {
+    let deadline = Instant::now() + GONE_WITHIN;
+    loop {
+        let mut running = processes(root);
+        if running.is_empty() || Instant::now() > deadline {
+            break;
+        }
+        running.sort_by_key(|(_, program)| program != "dynmemd");
+        for (pid, _) in running {
+            kill(pid, Signal::KILL);
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    if std::env::var_os("DYNMEM_KEEP").is_some() {
+        eprintln!("Kept {} as DYNMEM_KEEP asks", root.display());
+    } else if let Err(error) = fs::remove_dir_all(root) {
+        eprintln!("Could not remove {}: {error}", root.display());
+    }
+}
+
+/// Sends `signal`; a process that is gone already is fine.
+pub(crate) fn kill(pid: u32, signal: Signal) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        let _ = kill_process(pid, signal);
+    }
+}
+
+/// Starts, once, the thread that sweeps all footprints when this process is
+/// told to end.
+fn watch_signals() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let spawned = thread::Builder::new().name("signals".to_owned()).spawn(|| {
+            let number = wait_for_signal();
+            let footprints = FOOTPRINTS.lock().unwrap_or_else(PoisonError::into_inner);
+            eprintln!("\nInterrupted: cleaning up");
+            footprints.iter().for_each(|root| sweep(root));
+            process::exit(128 + number);
+        });
+        if let Err(error) = spawned {
+            eprintln!("Could not watch for signals: {error}. Ctrl-C will leave processes behind");
+        }
+    });
+}
+
+/// The number of the first signal that asks this process to end.
+fn wait_for_signal() -> i32 {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
+    let waited = runtime.and_then(|runtime| {
+        runtime.block_on(async {
+            let mut interrupt = signal(SignalKind::interrupt())?;
+            let mut terminate = signal(SignalKind::terminate())?;
+            let mut hangup = signal(SignalKind::hangup())?;
+            Ok(tokio::select! {
+                _ = interrupt.recv() => 2,
+                _ = terminate.recv() => 15,
+                _ = hangup.recv() => 1,
+            })
+        })
+    });
+    waited.unwrap_or_else(|error: io::Error| {
+        eprintln!("Could not watch for signals: {error}. Ctrl-C will leave processes behind");
+        loop {
+            thread::park();
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dropped_footprint_kills_what_runs_on_it_and_nothing_else() {
+        let footprint = Footprint::new().expect("a temporary folder");
+        let root = footprint.root().to_owned();
+        // A stand-in for the daemon: any program under that name will do.
+        let daemon = root.join("dynmemd");
+        std::os::unix::fs::symlink("/bin/sleep", &daemon).expect("a link");
+        let mut ours = process::Command::new(&daemon).arg("600").spawn().expect("sleep");
+        let mut other = process::Command::new("/bin/sleep").arg("600").spawn().expect("sleep");
+        while processes(&root).is_empty() {
+            thread::yield_now(); // between fork and exec it still has our name
+        }
+
+        let reaper = thread::spawn(move || ours.wait().expect("our child"));
+        drop(footprint);
+
+        assert!(!reaper.join().expect("the reaper").success());
+        assert!(!root.exists());
+        assert!(other.try_wait().expect("our child").is_none(), "a stranger was killed");
+        other.kill().and_then(|()| other.wait()).expect("our child");
+    }
+}

@@ -1,0 +1,98 @@
+//! [`Guest`]: what a test guest is, as a definition that the daemon accepts.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Context as _, Result};
+use dynmem_api::{Integration, VmState, VmView};
+use dynmem_core::MemorySettings;
+use dynmem_definition::{Accelerator, Boot, VmDefinition};
+use dynmem_guest_image::Image;
+use dynmem_units::Bytes;
+use dynmem_workload::PORT_NAME;
+
+use crate::{Lab, Workload};
+
+/// An emulated guest boots in 4 s alone; with neighbours on two cores, later.
+pub const BOOT_LIMIT: Duration = Duration::from_mins(2);
+
+/// A guest to be made.
+#[derive(Clone, Debug)]
+pub struct Guest {
+    /// The VM's name.
+    pub name: String,
+    /// Its memory.
+    pub memory: MemorySettings,
+    /// Whether its agent runs. Without, the balloon's statistics must do.
+    pub agent: bool,
+}
+
+impl Guest {
+    /// A dynamic guest with agent; sizes in MiB.
+    pub fn new(name: &str, startup: u64, minimum: u64, maximum: u64) -> Self {
+        let [startup, minimum, maximum] = [startup, minimum, maximum].map(Bytes::from_mib);
+        let memory = MemorySettings { dynamic: true, startup, minimum, maximum, ..MemorySettings::default() };
+        Self { name: name.to_owned(), memory, agent: true }
+    }
+
+    /// Its definition in `lab`. Without an image there is nothing to boot:
+    /// the machine runs, and no guest ever comes up.
+    pub fn definition(&self, lab: &Lab, image: Option<&Image>) -> VmDefinition {
+        let socket = lab.workload_socket(&self.name);
+        let boot = image.map(|image| Boot {
+            kernel: Some(image.kernel.clone()),
+            initrd: Some(image.initrd.clone()),
+            cmdline: Some(image.cmdline(self.agent)),
+            ..Boot::default()
+        });
+        VmDefinition {
+            name: self.name.clone(),
+            vcpus: 1,
+            accelerator: Accelerator::Auto,
+            boot: boot.unwrap_or_default(),
+            disks: Vec::new(),
+            networks: Vec::new(),
+            vnc: None,
+            extra_args: [
+                "-chardev",
+                &format!("socket,id=workload,path={},server=on,wait=off", socket.display()),
+                "-device",
+                &format!("virtserialport,chardev=workload,name={PORT_NAME}"),
+            ]
+            .map(str::to_owned)
+            .to_vec(),
+            memory: self.memory.clone(),
+        }
+    }
+}
+
+impl Lab {
+    /// The host's end of a guest's workload port.
+    pub fn workload_socket(&self, vm: &str) -> PathBuf {
+        self.run_dir(vm).join("workload.sock")
+    }
+
+    /// Defines the guest; it is off.
+    pub async fn define(&self, guest: &Guest, image: Option<&Image>) -> Result<VmView> {
+        let created = self.client().create(&guest.definition(self, image)).await;
+        created.with_context(|| format!("Could not create {}", guest.name))
+    }
+
+    /// Starts a guest and waits until its workload answers.
+    pub async fn boot(&self, vm: &str) -> Result<Workload> {
+        self.client().start(vm).await.with_context(|| format!("Could not start {vm}"))?;
+        self.workload(vm).await
+    }
+
+    /// Waits until the workload of a started guest answers.
+    pub async fn workload(&self, vm: &str) -> Result<Workload> {
+        Workload::connect(vm, &self.workload_socket(vm), BOOT_LIMIT).await
+    }
+
+    /// Waits until the guest's agent reports.
+    pub async fn until_agent_reports(&self, vm: &str) -> Result<VmView> {
+        self.until_vm(vm, "the agent reports", BOOT_LIMIT, |vm| {
+            vm.state == VmState::Running && vm.integration == Integration::Agent && !vm.demand_bytes.is_zero()
+        })
+        .await
+    }
+}

@@ -1,0 +1,54 @@
+//! Building what demo, tests and benches run: the daemon, the command-line
+//! tool, and the guest's image.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use dynmem_vm_tests::{GUEST_PROFILE, GUEST_TARGET, Image};
+
+use crate::shell;
+
+/// How to build.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// Quick to build, with every assertion: for demo and tests.
+    Dev,
+    /// As users run it: for measurements.
+    Release,
+}
+
+impl Profile {
+    /// The folder that Cargo puts the programs into.
+    pub(crate) fn folder(self) -> PathBuf {
+        shell::target_dir().join(match self {
+            Self::Dev => "debug",
+            Self::Release => "release",
+        })
+    }
+}
+
+/// Builds the programs and the image.
+pub(crate) fn run(profile: Profile) -> Result<()> {
+    programs(profile)?;
+    image().map(drop)
+}
+
+/// Builds the daemon and the command-line tool.
+pub(crate) fn programs(profile: Profile) -> Result<()> {
+    let mut build = shell::cargo(&["build", "--quiet", "--package", "dynmemd", "--package", "dynmem-cli"]);
+    if profile == Profile::Release {
+        build.arg("--release");
+    }
+    shell::run(&mut build)
+}
+
+/// Builds the programs that run in the guest, and its image around them.
+pub(crate) fn image() -> Result<Image> {
+    let mut build = shell::cargo(&["build", "--quiet", "--profile", GUEST_PROFILE, "--target", GUEST_TARGET]);
+    build.args(["--package", "dynmem-agent", "--package", "dynmem-workload"]);
+    build.env("RUSTFLAGS", "-C target-feature=+crt-static"); // the guest has no libraries
+    shell::run(&mut build)?;
+    let image = dynmem_vm_tests::image(&shell::target_dir())?;
+    eprintln!("Guest image: Linux {} and {}", image.release, image.initrd.display());
+    Ok(image)
+}

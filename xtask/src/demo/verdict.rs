@@ -1,0 +1,180 @@
+//! [`Tally`]: what the samples say about the promises. Pure, so that it can be
+//! tested with samples of broken worlds.
+
+use std::{collections::HashMap, time::Duration};
+
+use dynmem_api::{DriverView, VmState, VmView};
+use dynmem_units::Bytes;
+use dynmem_vm_tests::Lent;
+
+use super::observer::{Sample, Sighting};
+
+/// Counts over all samples; sizes are QEMU's own word, not the daemon's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) samples: usize,
+    /// Samples in which the machines together held more than the pool.
+    pub(crate) pool_exceeded: usize,
+    /// Samples in which a guest held less than its minimum.
+    pub(crate) below_minimum: usize,
+    /// The longest time in which a guest held less than its demand without a
+    /// break while there was memory to give.
+    pub(crate) starved_longest: Duration,
+    /// Who that was.
+    pub(crate) starved_guest: Option<String>,
+}
+
+/// Goes through the samples in their order.
+///
+/// `pool` is what may be lent, overhead included. While the daemon is silent
+/// its last word about demand, target and overhead holds: a guest does not
+/// stop needing memory because the daemon died.
+pub(crate) fn tally(samples: &[Sample], pool: Bytes) -> Tally {
+    let mut tally = Tally { samples: samples.len(), ..Tally::default() };
+    let mut known: HashMap<&str, &VmView> = HashMap::new();
+    let mut starving_since: HashMap<&str, Duration> = HashMap::new();
+    for sample in samples {
+        for guest in &sample.guests {
+            if let Some(view) = &guest.view {
+                known.insert(&guest.name, view);
+            }
+        }
+        let view_of = |guest: &Sighting| known.get(guest.name.as_str()).copied();
+        let charged = charged(&sample.guests, &view_of);
+        tally.pool_exceeded += usize::from(charged > pool);
+        tally.below_minimum += usize::from(sample.guests.iter().any(|guest| is_below_minimum(guest, &view_of)));
+        for guest in &sample.guests {
+            let free = pool.saturating_sub(charged).saturating_add(surplus(&sample.guests, &view_of));
+            if !view_of(guest).is_some_and(|view| is_short(guest, view)) || free < Bytes::BLOCK {
+                starving_since.remove(guest.name.as_str());
+                continue;
+            }
+            let since = *starving_since.entry(&guest.name).or_insert(sample.at);
+            let starved = sample.at.saturating_sub(since);
+            if starved > tally.starved_longest {
+                tally.starved_longest = starved;
+                tally.starved_guest = Some(guest.name.clone());
+            }
+        }
+    }
+    tally
+}
+
+/// What all machines hold, the hypervisor's own memory included.
+fn charged<'a>(guests: &'a [Sighting], view_of: &impl Fn(&'a Sighting) -> Option<&'a VmView>) -> Bytes {
+    let there = guests.iter().filter(|guest| guest.lent.is_some());
+    there
+        .map(|guest| {
+            guest.assigned_least.saturating_add(view_of(guest).map_or(Bytes::ZERO, |view| view.overhead_bytes))
+        })
+        .sum()
+}
+
+fn is_below_minimum<'a>(guest: &'a Sighting, view_of: &impl Fn(&'a Sighting) -> Option<&'a VmView>) -> bool {
+    let minimum = view_of(guest).map_or(Bytes::ZERO, |view| view.settings.minimum_bytes);
+    guest.lent.is_some_and(|lent| lent.assigned() < minimum)
+}
+
+/// True if a guest needs at least a block more than it holds, and may have it.
+fn is_short(guest: &Sighting, view: &VmView) -> bool {
+    let wanted = view.demand_bytes.min(view.settings.maximum_bytes);
+    let held = guest.lent.map_or(Bytes::MAX, Lent::assigned);
+    view.state == VmState::Running && wanted.saturating_sub(held) >= Bytes::BLOCK
+}
+
+/// What could be taken from guests that hold more than their target.
+fn surplus<'a>(guests: &'a [Sighting], view_of: &impl Fn(&'a Sighting) -> Option<&'a VmView>) -> Bytes {
+    let beyond_target = |guest| {
+        let view: &VmView = view_of(guest)?;
+        let gives = view.state == VmState::Running && view.driver == DriverView::Ok;
+        let keeps = view.target_bytes.max(view.settings.minimum_bytes);
+        gives.then(|| guest.lent.map_or(Bytes::ZERO, Lent::assigned).saturating_sub(keeps))
+    };
+    guests.iter().filter_map(beyond_target).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const POOL: Bytes = Bytes::from_mib(1000);
+
+    /// A guest that holds, needs and aims at so many MiB; minimum 200, maximum
+    /// 800, overhead 50.
+    fn guest(name: &str, held: u64, demand: u64) -> Sighting {
+        let mib = |mib: u64| Bytes::from_mib(mib).get();
+        let view = json!({
+            "name": name, "state": "running", "assigned_bytes": 0, "demand_bytes": mib(demand),
+            "target_bytes": mib(demand * 12 / 10), "overhead_bytes": mib(50), "vcpus": 1,
+            "integration": "agent", "driver": {"state": "ok"},
+            "settings": {"dynamic": true, "startup_bytes": mib(400), "minimum_bytes": mib(200),
+                "maximum_bytes": mib(800), "buffer_percent": 20, "weight": 5000, "demand_model": "working-set"},
+        });
+        let lent = Lent { balloon_actual: Bytes::from_mib(held), plugged: Bytes::ZERO };
+        Sighting {
+            name: name.to_owned(),
+            view: Some(serde_json::from_value(view).expect("a view")),
+            lent: Some(lent),
+            assigned_least: lent.assigned(),
+        }
+    }
+
+    /// The same guests, second by second.
+    fn story(seconds: &[&[Sighting]]) -> Tally {
+        let sample = |(second, guests): (u64, &&[Sighting])| Sample {
+            at: Duration::from_secs(second),
+            host: None,
+            guests: guests.to_vec(),
+        };
+        tally(&(0..).zip(seconds).map(sample).collect::<Vec<_>>(), POOL)
+    }
+
+    #[test]
+    fn a_world_in_which_all_is_well_has_nothing_to_tell() {
+        let calm = [guest("a", 400, 300), guest("b", 500, 400)];
+        assert_eq!(story(&[&calm, &calm, &calm]), Tally { samples: 3, ..Tally::default() });
+    }
+
+    #[test]
+    fn the_pool_counts_overhead_and_only_machines_that_exist() {
+        let full = [guest("a", 400, 300), guest("b", 500, 400)];
+        let over = [guest("a", 402, 300), guest("b", 500, 400)];
+        let gone = [guest("a", 402, 300), Sighting { lent: None, ..guest("b", 500, 400) }];
+        assert_eq!(story(&[&full, &over, &gone]).pool_exceeded, 1);
+    }
+
+    #[test]
+    fn below_minimum_is_counted() {
+        assert_eq!(story(&[&[guest("a", 200, 100)], &[guest("a", 198, 100)]]).below_minimum, 1);
+    }
+
+    #[test]
+    fn starving_beside_free_memory_is_timed_without_a_break() {
+        let (short, fine) = ([guest("a", 400, 500)], [guest("a", 600, 500)]);
+        let tally = story(&[&short, &short, &fine, &short, &short, &short, &short]);
+        assert_eq!((tally.starved_longest, tally.starved_guest.as_deref()), (Duration::from_secs(3), Some("a")));
+    }
+
+    #[test]
+    fn starving_beside_a_fat_neighbour_counts_and_a_true_shortage_does_not() {
+        let fat = [guest("a", 400, 500), guest("b", 500, 100)];
+        assert_eq!(story(&[&fat, &fat]).starved_longest, Duration::from_secs(1));
+        let all_need_it = [guest("a", 400, 500), guest("b", 500, 600)];
+        assert_eq!(story(&[&all_need_it, &all_need_it]).starved_longest, Duration::ZERO);
+    }
+
+    #[test]
+    fn what_lies_beyond_the_maximum_is_nobodys_need() {
+        let greedy = [guest("a", 800, 5000)];
+        assert_eq!(story(&[&greedy, &greedy]).starved_longest, Duration::ZERO);
+    }
+
+    #[test]
+    fn a_silent_daemon_does_not_end_hunger() {
+        let short = [guest("a", 400, 500)];
+        let unheard = [Sighting { view: None, ..guest("a", 400, 500) }];
+        assert_eq!(story(&[&short, &unheard, &unheard]).starved_longest, Duration::from_secs(2));
+    }
+}
