@@ -30,7 +30,7 @@ use crate::{Machine, MachineError, RunState, events::Held};
 
 /// How long the guest's own, pending reset is waited for. It takes about
 /// 40 ms; if it comes later than this, the machine is held a second time.
-const SECOND_RESET_PATIENCE: Duration = Duration::from_secs(1);
+const DANCE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Resets and power-offs are held: how every machine is to be.
 pub(crate) const HOLD: SetAction =
@@ -63,24 +63,26 @@ impl Machine {
         self.client.call(commands::Cont {}).await?;
         self.translator.held = None;
         let resets = if by_guest { 2 } else { 1 };
-        if time::timeout(SECOND_RESET_PATIENCE, self.swallow_resets(resets)).await.is_err() {
+        if time::timeout(DANCE_PATIENCE, self.swallow_dance(resets)).await.is_err() {
             warn!(machine = %self.record.name, "the guest's own reset did not follow");
         }
         Ok(())
     }
 
-    /// Reads events up to so many resets; what is none of this dance's is kept
-    /// for the owner.
-    async fn swallow_resets(&mut self, mut resets: u32) {
-        while resets > 0 {
+    /// Reads events up to so many resets and the resumption; what is none of
+    /// this dance's is kept for the owner.
+    async fn swallow_dance(&mut self, mut resets: u32) {
+        let mut resumed = false;
+        while resets > 0 || !resumed {
             let Some(events) = &mut self.events else { return };
             let Some(event) = events.next().await else {
                 self.events = None;
                 return;
             };
             match event {
-                Event::Reset { .. } => resets -= 1,
-                Event::Stop | Event::Resume => {}
+                Event::Reset { .. } => resets = resets.saturating_sub(1),
+                Event::Resume => resumed = true,
+                Event::Stop => {}
                 other => {
                     if let Some(news) = self.digest(&other) {
                         self.keep(news);

@@ -1,0 +1,225 @@
+//! Real QEMU, without a guest: firmware that finds nothing to boot. Whatever
+//! does not need a kernel is tried here; the rest is in `vm-tests/`.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+
+use dynmem_core::MemorySettings;
+use dynmem_definition::{Accelerator, Boot, Disk, DiskFormat, VmDefinition};
+use dynmem_hypervisor::{Hypervisor, Launch, LaunchError, Machine, MachineEvent, MachineExit, Qemu, RunState};
+use dynmem_units::Bytes;
+use tempfile::TempDir;
+
+const HOST: Bytes = Bytes::from_mib(4096);
+
+async fn qemu() -> Hypervisor {
+    let program = Path::new("qemu-system-x86_64");
+    Hypervisor::Qemu(Qemu::probe(program, Accelerator::Tcg, HOST).await.expect("QEMU is installed"))
+}
+
+fn launch(directory: &TempDir) -> Launch {
+    let memory = MemorySettings {
+        dynamic: true,
+        startup: Bytes::from_mib(64),
+        minimum: Bytes::from_mib(32),
+        maximum: Bytes::from_mib(128),
+        ..MemorySettings::default()
+    };
+    let definition = VmDefinition {
+        name: "web01".to_owned(),
+        vcpus: 1,
+        accelerator: Accelerator::Tcg,
+        boot: Boot::default(),
+        disks: Vec::new(),
+        networks: Vec::new(),
+        vnc: None,
+        extra_args: Vec::new(),
+        memory,
+    };
+    Launch { definition, run_dir: directory.path().join("web01"), cgroups: Vec::new() }
+}
+
+async fn until(machine: &mut Machine, wanted: impl Fn(&MachineEvent) -> bool) -> MachineEvent {
+    loop {
+        let event = machine.next_event().await;
+        if wanted(&event) {
+            return event;
+        }
+        assert!(!matches!(event, MachineEvent::Exited(_)), "ended while something else was awaited: {event:?}");
+    }
+}
+
+async fn end(mut machine: Machine) {
+    machine.kill();
+    until(&mut machine, |event| matches!(event, MachineEvent::Exited(_))).await;
+}
+
+fn is_alive(pid: u32) -> bool {
+    Path::new(&format!("/proc/{pid}")).exists()
+}
+
+#[tokio::test]
+async fn a_launched_machine_holds_what_its_definition_says() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (qemu, launch) = (qemu().await, launch(&directory));
+    let plan = qemu.plan(&launch.definition).expect("a plan");
+    let mut machine = qemu.launch(&launch).await.expect("a machine");
+
+    assert_eq!(machine.state().await.expect("a state"), RunState::Running);
+    let facts = machine.facts().await.expect("facts");
+    assert_eq!((facts.boot, facts.balloon_actual), (Bytes::from_mib(64), Bytes::from_mib(64)));
+    assert_eq!((facts.plugged, facts.plug_max), (Bytes::ZERO, Bytes::from_mib(4096 - 64)));
+    assert_eq!((facts.plug_block, facts.overhead), (Bytes::BLOCK, plan.overhead));
+    assert_eq!(machine.statistics().await.expect("an answer"), None, "no guest, no statistics");
+    assert!(machine.cpu_time().is_some());
+
+    let mode = fs::metadata(machine.run_dir().path()).expect("the directory").permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+    for socket in [machine.run_dir().monitor(), machine.run_dir().console(), machine.run_dir().agent()] {
+        std::os::unix::net::UnixStream::connect(&socket).expect("QEMU listens");
+    }
+    end(machine).await;
+}
+
+#[tokio::test]
+async fn an_order_is_brought_into_the_devices_ranges() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut machine = qemu().await.launch(&launch(&directory)).await.expect("a machine");
+    let ordered = machine.order(Bytes::ZERO, Bytes::new(5 << 20)).await.expect("done");
+    assert_eq!((ordered.balloon, ordered.plugged), (Bytes::BLOCK, Bytes::from_mib(4)));
+    let ordered = machine.order(Bytes::MAX, Bytes::MAX).await.expect("done");
+    assert_eq!((ordered.balloon, ordered.plugged), (Bytes::from_mib(64), Bytes::from_mib(4096 - 64)));
+    end(machine).await;
+}
+
+#[tokio::test]
+async fn pausing_and_resuming_are_told() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut machine = qemu().await.launch(&launch(&directory)).await.expect("a machine");
+    machine.pause().await.expect("done");
+    assert_eq!(machine.next_event().await, MachineEvent::Paused, "the first event: the launch itself tells none");
+    assert_eq!(machine.state().await.expect("a state"), RunState::Paused);
+    machine.resume().await.expect("done");
+    assert_eq!(machine.next_event().await, MachineEvent::Resumed);
+    end(machine).await;
+}
+
+#[tokio::test]
+async fn a_reset_is_held_until_it_is_continued() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut machine = qemu().await.launch(&launch(&directory)).await.expect("a machine");
+    for _ in 0..2 {
+        machine.hold_for_reset().await.expect("done");
+        assert_eq!(machine.next_event().await, MachineEvent::ResetHeld);
+        assert_eq!(machine.state().await.expect("a state"), RunState::ResetHeld);
+        machine.continue_reset().await.expect("done");
+        assert_eq!(machine.state().await.expect("a state"), RunState::Running);
+    }
+    let error = machine.continue_reset().await.expect_err("nothing is held");
+    assert_eq!(error.to_string(), "The machine is not held before a reset: it is running");
+    end(machine).await;
+}
+
+#[tokio::test]
+async fn a_machine_that_quits_leaves_neither_a_directory_nor_a_zombie() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut machine = qemu().await.launch(&launch(&directory)).await.expect("a machine");
+    let pid = machine.pid().expect("a process");
+    machine.quit().await.expect("done");
+    assert_eq!(machine.next_event().await, MachineEvent::Exited(MachineExit::Code(0)));
+    assert!(!is_alive(pid), "reaped");
+    assert!(!directory.path().join("web01").exists());
+}
+
+#[tokio::test]
+async fn a_machine_that_is_killed_tells_its_signal() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut machine = qemu().await.launch(&launch(&directory)).await.expect("a machine");
+    machine.kill();
+    assert_eq!(machine.next_event().await, MachineEvent::Exited(MachineExit::Signal(9)));
+    assert!(matches!(machine.facts().await, Err(error) if error.is_closed()));
+}
+
+#[tokio::test]
+async fn a_machine_outlives_its_handle_and_is_taken_over_with_true_figures() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (qemu, launch) = (qemu().await, launch(&directory));
+    let mut first = qemu.launch(&launch).await.expect("a machine");
+    let (pid, facts) = (first.pid().expect("a process"), first.facts().await.expect("facts"));
+    first.pause().await.expect("done");
+    drop(first);
+
+    let mut second = qemu.attach(&launch.run_dir).await.expect("no error").expect("still there");
+    assert_eq!(second.pid(), Some(pid));
+    assert_eq!(second.facts().await.expect("facts"), facts);
+    assert_eq!(second.state().await.expect("a state"), RunState::Paused);
+    second.quit().await.expect("done");
+    assert!(matches!(second.next_event().await, MachineEvent::Exited(_)));
+    assert_eq!(qemu.attach(&launch.run_dir).await.expect("no error").map(|machine| machine.pid()), None);
+}
+
+#[tokio::test]
+async fn what_happened_while_nobody_looked_is_told_after_attaching() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (qemu, launch) = (qemu().await, launch(&directory));
+    let mut first = qemu.launch(&launch).await.expect("a machine");
+    first.hold_for_reset().await.expect("done");
+    drop(first);
+    let mut second = qemu.attach(&launch.run_dir).await.expect("no error").expect("still there");
+    assert_eq!(second.next_event().await, MachineEvent::ResetHeld);
+    second.continue_reset().await.expect("done");
+    end(second).await;
+}
+
+#[tokio::test]
+async fn a_directory_whose_process_is_another_is_only_cleaned() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (qemu, launch) = (qemu().await, launch(&directory));
+    let machine = qemu.launch(&launch).await.expect("a machine");
+    let mut record = machine.record().clone();
+    end(machine).await;
+    record.pid = std::process::id(); // the number belongs to somebody else now
+    fs::create_dir_all(&launch.run_dir).expect("a directory");
+    fs::write(launch.run_dir.join("machine.json"), serde_json::to_vec(&record).expect("plain data")).expect("a file");
+    assert!(qemu.attach(&launch.run_dir).await.expect("no error").is_none());
+    assert!(!launch.run_dir.exists());
+}
+
+#[tokio::test]
+async fn a_refused_launch_names_the_reason_and_leaves_nothing() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let qemu = qemu().await;
+    let refuse = async |change: fn(&mut Launch)| {
+        let mut launch = launch(&directory);
+        change(&mut launch);
+        let error = qemu.launch(&launch).await.expect_err("refused");
+        assert!(!launch.run_dir.exists(), "nothing is left: {error}");
+        error.to_string()
+    };
+    let message = refuse(|launch| launch.definition.boot.kernel = Some("/nonexistent/kernel".into())).await;
+    assert!(message.starts_with("Kernel /nonexistent/kernel can't be read: "), "{message}");
+    let message = refuse(|launch| {
+        launch.definition.disks =
+            vec![Disk { path: "/nonexistent/disk".into(), format: DiskFormat::Raw, read_only: false }];
+    })
+    .await;
+    assert!(message.starts_with("Disk /nonexistent/disk can't be read: "), "{message}");
+    let message = refuse(|launch| launch.definition.extra_args = vec!["-nonsense".to_owned()]).await;
+    assert!(message.contains("ended at its start (exit code 1)") && message.contains("-nonsense"), "{message}");
+    let message = refuse(|launch| launch.run_dir = launch.run_dir.join("x".repeat(100))).await;
+    assert!(message.contains("choose a shorter state directory"), "{message}");
+    let message = refuse(|launch| launch.cgroups = vec!["/nonexistent/group".into()]).await;
+    assert!(message.starts_with("Can't join control group /nonexistent/group: "), "{message}");
+    let message = refuse(|launch| launch.definition.accelerator = Accelerator::Kvm).await;
+    assert!(message.starts_with("VM web01 asks for KVM, which can't be used here: "), "{message}");
+}
+
+#[tokio::test]
+async fn a_second_launch_of_the_same_machine_is_refused_and_hurts_nobody() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (qemu, launch) = (qemu().await, launch(&directory));
+    let mut machine = qemu.launch(&launch).await.expect("a machine");
+    let error = qemu.launch(&launch).await.expect_err("it runs already");
+    assert!(matches!(error, LaunchError::SocketInUse(_)), "{error}");
+    assert_eq!(machine.state().await.expect("still there"), RunState::Running);
+    end(machine).await;
+}
