@@ -162,10 +162,19 @@ impl Drop for RealGroup {
 
 /// A process that waits for a line and then holds 32 MiB: its one large buffer,
 /// which it can't get rid of, because nobody reads more than a byte of it.
-fn holder() -> Child {
+struct Holder(Child);
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let _ = self.0.kill().and_then(|()| self.0.wait());
+    }
+}
+
+fn holder() -> Holder {
     let script = "read go; exec dd if=/dev/zero bs=32M count=1 status=none";
     let mut command = Command::new("sh");
-    command.args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("sh runs")
+    command.args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    Holder(command.spawn().expect("sh runs"))
 }
 
 #[test]
@@ -186,11 +195,11 @@ fn the_hosts_own_kernel_counts_and_keeps_the_limit() {
     }
 
     let mut holder = holder();
-    group.add_process(holder.id()).expect("moved before it holds anything");
-    assert_eq!(group.processes().expect("readable"), [holder.id()]);
+    group.add_process(holder.0.id()).expect("moved before it holds anything");
+    assert_eq!(group.processes().expect("readable"), [holder.0.id()]);
     assert!(matches!(group.remove(), Err(GroupError::Io { .. })), "not while somebody is in it");
-    holder.stdin.take().expect("piped").write_all(b"go\n").expect("it reads");
-    holder.stdout.as_mut().expect("piped").read_exact(&mut [0]).expect("it holds the memory now");
+    holder.0.stdin.take().expect("piped").write_all(b"go\n").expect("it reads");
+    holder.0.stdout.as_mut().expect("piped").read_exact(&mut [0]).expect("it holds the memory now");
     let usage = group.usage().expect("readable");
     // The kernel counts per processor and may be some pages behind.
     assert!((Bytes::from_mib(30)..Bytes::from_mib(40)).contains(&usage.held), "{usage:?}");
@@ -198,10 +207,9 @@ fn the_hosts_own_kernel_counts_and_keeps_the_limit() {
     let hard = Bytes::from_mib(16);
     let refused = group.set_limit(GroupLimit { soft: hard, hard });
     assert!(matches!(refused, Err(GroupError::BelowUsage { .. })), "{refused:?}");
-    assert_eq!(holder.try_wait().expect("our child"), None, "it lives");
+    assert_eq!(holder.0.try_wait().expect("our child"), None, "it lives");
 
-    holder.kill().expect("ours to kill");
-    holder.wait().expect("our child");
+    drop(holder);
     group.remove().expect("empty again");
     assert!(!group.path().exists());
 }
