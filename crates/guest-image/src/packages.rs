@@ -8,7 +8,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Output},
 };
 
 use anyhow::{Context, bail};
@@ -78,12 +78,18 @@ impl Apt {
     /// Downloads and unpacks the package that `which` names to `folder`, which
     /// is there afterwards whole or not at all.
     fn fetch(mut self, folder: &Path, which: impl Fn(&Self) -> anyhow::Result<String>) -> anyhow::Result<()> {
-        if let Err(first) = self.try_fetch(folder, &which) {
-            self.own_lists = true;
-            self.update().with_context(|| format!("{first:#}, and new package lists can't be fetched"))?;
-            self.try_fetch(folder, &which)?;
+        if self.try_fetch(folder, &which).is_ok() {
+            return Ok(());
         }
-        Ok(())
+        self.own_lists = true;
+        let complaint = self.update()?;
+        self.try_fetch(folder, &which).with_context(|| {
+            let said = if complaint.is_empty() { "nothing unusual" } else { &complaint };
+            format!(
+                "Cannot get a Debian package, neither with this host's package lists nor with new ones: is this host \
+                 a Debian one, and online? `apt-get update` said: {said}"
+            )
+        })
     }
 
     fn try_fetch(&self, folder: &Path, which: impl Fn(&Self) -> anyhow::Result<String>) -> anyhow::Result<()> {
@@ -108,15 +114,19 @@ impl Apt {
     /// The record of a package's candidate version.
     fn show(&self, package: &str) -> anyhow::Result<String> {
         run(self.command("apt-cache").args(["show", "--no-all-versions", package]))
-            .with_context(|| format!("The package lists have no {package} (this needs a Debian host)"))
+            .with_context(|| format!("The package lists have no {package}"))
     }
 
-    /// Fetches package lists into the cache, where any user may write.
-    fn update(&self) -> anyhow::Result<()> {
+    /// Fetches package lists into the cache, where any user may write. What
+    /// apt complained about is given back, not failed for: a source that does
+    /// not answer may be one that is not needed.
+    fn update(&self) -> anyhow::Result<String> {
         for folder in ["apt/lists/partial", "apt/archives/partial"] {
             fs::create_dir_all(self.cache.join(folder)).context("Cannot make a folder in the cache")?;
         }
-        run(self.command("apt-get").args(["-q", "-o", "APT::Sandbox::User=root", "update"])).map(drop)
+        let mut update = self.command("apt-get");
+        let output = finish(update.args(["-q", "-o", "APT::Sandbox::User=root", "update"]))?;
+        Ok(last_lines(&output.stderr))
     }
 
     fn command(&self, program: &str) -> Command {
@@ -133,14 +143,24 @@ impl Apt {
 /// Runs a program to its end and gives its output; its last complaints, if it
 /// fails.
 pub(crate) fn run(command: &mut Command) -> anyhow::Result<String> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let output = command.env("LC_ALL", "C").output().with_context(|| format!("Cannot run {program}"))?;
+    let output = finish(command)?;
     if !output.status.success() {
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        let lines: Vec<&str> = complaint.lines().filter(|line| !line.trim().is_empty()).collect();
-        bail!("{program} failed: {}", lines[lines.len().saturating_sub(COMPLAINT_LINES)..].join("; "));
+        bail!("{} failed: {}", command.get_program().to_string_lossy(), last_lines(&output.stderr));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn finish(command: &mut Command) -> anyhow::Result<Output> {
+    command
+        .env("LC_ALL", "C")
+        .output()
+        .with_context(|| format!("Cannot run {}", command.get_program().to_string_lossy()))
+}
+
+fn last_lines(complaint: &[u8]) -> String {
+    let complaint = String::from_utf8_lossy(complaint);
+    let lines: Vec<&str> = complaint.lines().filter(|line| !line.trim().is_empty()).collect();
+    lines[lines.len().saturating_sub(COMPLAINT_LINES)..].join("; ")
 }
 
 #[cfg(test)]
