@@ -2,10 +2,11 @@
 //! readings, and answers.
 //!
 //! ```text
-//!            used rose by a step, available fell low, or tasks stalled
-//!   calm ─────────────────────────────────────────────────────────────▶ alert
-//!   probe 50 ms, read 1 s, send news and heartbeats      read 15 ms, send each movement
-//!        ◀──────────────────── nothing new for 2 s ────────────────────
+//!                   used rose by a step, or tasks stalled
+//!   calm ───────────────────────────────────────────────────▶ alert
+//!   probe 50 ms (15 ms while free memory falls),              read 15 ms,
+//!   read 1 s, send news and heartbeats                        send each movement
+//!        ◀─────────────── nothing new for 2 s ───────────────
 //! ```
 
 use dynmem_agent_protocol::{Reason, Report};
@@ -19,6 +20,8 @@ pub const CALM_READ_MS: u64 = 1000;
 pub const ALERT_READ_MS: u64 = 15;
 /// How long it stays watched that closely after the last reason to.
 pub const ALERT_MS: u64 = 2000;
+/// How long a calm guest is probed that often after its free memory fell.
+pub const SUSPICION_MS: u64 = 100;
 /// Reports are never closer together than this.
 pub const MIN_REPORT_GAP_MS: u64 = 10;
 /// While watched closely, the host hears at least this often.
@@ -54,6 +57,8 @@ pub struct Pace {
     heartbeat_ms: u64,
     alert_until_ms: u64,
     stalled: bool,
+    suspicious_until_ms: u64,
+    probed: Option<Probe>,
     read: Option<Seen>,
     sent: Option<Seen>,
 }
@@ -69,14 +74,22 @@ struct Seen {
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { heartbeat_ms: HEARTBEAT_MS, alert_until_ms: 0, stalled: false, read: None, sent: None }
+        Self {
+            heartbeat_ms: HEARTBEAT_MS,
+            alert_until_ms: 0,
+            stalled: false,
+            suspicious_until_ms: 0,
+            probed: None,
+            read: None,
+            sent: None,
+        }
     }
 }
 
 impl Pace {
     /// How long to sleep until the next look.
     pub fn wait_ms(&self, now_ms: u64) -> u64 {
-        if self.is_alert(now_ms) { ALERT_READ_MS } else { CALM_PROBE_MS }
+        if now_ms < self.suspicious_until_ms || self.is_alert(now_ms) { ALERT_READ_MS } else { CALM_PROBE_MS }
     }
 
     /// True while the guest is watched closely.
@@ -102,8 +115,14 @@ impl Pace {
         self.heartbeat_ms = wish.clamp(*HEARTBEAT_RANGE_MS.start(), *HEARTBEAT_RANGE_MS.end());
     }
 
-    /// Whether a probe is a reason to measure completely.
-    pub fn wants_reading(&self, now_ms: u64, probe: Probe) -> bool {
+    /// Takes a probe; says whether it is a reason to measure completely.
+    pub fn wants_reading(&mut self, now_ms: u64, probe: Probe) -> bool {
+        // Too little to be news may be the beginning of something: look again
+        // soon.
+        let before = self.probed.replace(probe);
+        if before.is_some_and(|before| before.free.saturating_sub(probe.free) >= ALERT_STEP) {
+            self.suspicious_until_ms = now_ms + SUSPICION_MS;
+        }
         let Some(read) = self.read else { return true };
         let since = now_ms.saturating_sub(read.at_ms);
         // With little free the kernel drops its caches for whoever asks: free
@@ -245,7 +264,9 @@ mod tests {
         // 64 MiB a second from 430 ms on.
         jumping.run(1500, |now| Bytes::new((100 << 20) + now.saturating_sub(430) * (64 << 20) / 1000));
         let (first, reason) = jumping.sent[0];
-        assert!(first <= 430 + 64 + CALM_PROBE_MS * 2, "4 MiB take 62 ms: {first}");
+        // Free memory falls by the 4 MiB that are news in 63 ms; a probe sees it
+        // fall before that, and then it is looked at closely.
+        assert!(first <= 430 + 63 + ALERT_READ_MS, "{first}");
         assert_eq!(reason, Reason::Change);
         let gaps: Vec<u64> = jumping.sent.windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
         assert!(gaps.iter().all(|gap| (MIN_REPORT_GAP_MS..=2 * ALERT_READ_MS).contains(gap)), "{gaps:?}");
@@ -269,6 +290,17 @@ mod tests {
         guest.pace.alarm(200);
         guest.tick(Bytes::from_mib(102), 700);
         assert_eq!(guest.sent, [(200, Reason::Pressure)]);
+    }
+
+    #[test]
+    fn a_calm_guest_is_probed_at_leisure() {
+        let mut guest = Simulation::new(Bytes::from_mib(100));
+        guest.tick(Bytes::new((100 << 20) + (1 << 19)), 0);
+        assert_eq!(guest.pace.wait_ms(guest.now_ms), CALM_PROBE_MS);
+        guest.tick(Bytes::from_mib(102), 0);
+        assert_eq!(guest.pace.wait_ms(guest.now_ms), ALERT_READ_MS, "it falls");
+        guest.run(guest.now_ms + SUSPICION_MS, |_| Bytes::from_mib(102));
+        assert_eq!(guest.pace.wait_ms(guest.now_ms), CALM_PROBE_MS, "it was nothing");
     }
 
     #[test]
