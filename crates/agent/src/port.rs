@@ -76,7 +76,7 @@ impl Port {
     }
 
     /// Queues a line behind those that wait. False, and nothing queued, if the
-    /// host has not read for so long that [`MAX_PENDING_BYTES`] wait already.
+    /// host has not read for so long that 64 KiB wait already.
     pub fn queue(&mut self, line: &[u8]) -> bool {
         if !self.has_pending() {
             self.drop_pending();
