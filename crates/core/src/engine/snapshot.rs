@@ -94,7 +94,7 @@ pub struct HostSnapshot {
     pub assigned: Bytes,
     /// The hypervisor's own memory for all VMs.
     pub overhead: Bytes,
-    /// Demand of all dynamic VMs by what they are assigned.
+    /// Demand of all dynamic VMs by what they are assigned; 0 without any.
     pub average_pressure: Percent,
     /// Demand and overhead of all VMs by what can be lent.
     pub system_pressure: Percent,
@@ -139,10 +139,14 @@ impl Engine {
             available_for_balancing: available.saturating_add(surplus),
             assigned: machines().map(|(_, machine)| machine.devices.assigned()).sum(),
             overhead,
-            average_pressure: Percent::ratio(
-                elastic().map(|(_, machine)| machine.demand.current()).sum(),
-                elastic().map(|(_, machine)| machine.devices.assigned()).sum(),
-            ),
+            average_pressure: if elastic().next().is_none() {
+                Percent::default()
+            } else {
+                Percent::ratio(
+                    elastic().map(|(_, machine)| machine.demand.current()).sum(),
+                    elastic().map(|(_, machine)| machine.devices.assigned()).sum(),
+                )
+            },
             system_pressure: Percent::ratio(
                 machines().map(demand_of).sum::<Bytes>().saturating_add(overhead),
                 self.host.config.lendable(),
