@@ -6,6 +6,7 @@ use std::{
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -25,8 +26,10 @@ use crate::{
     uptime,
 };
 
-/// How often a port without a listener, or no port at all, is looked at.
-const RETRY_MS: u64 = 100;
+/// How often a port without a listener is looked at.
+const LISTENER_RETRY_MS: u64 = 100;
+/// How often a port is looked for.
+const PORT_RETRY_MS: u64 = 1000;
 /// How long the host has to answer a greeting before it is repeated.
 const GREET_AGAIN_MS: u64 = 5000;
 /// Fires when tasks stalled for 20 ms within half a second, all together.
@@ -203,7 +206,11 @@ impl Agent {
     /// Sleeps until the next look or until something happens, and hears it.
     fn sleep(&mut self, now_ms: u64) -> anyhow::Result<()> {
         let connected_port = self.port.as_ref().filter(|_| self.listener.is_some());
-        let wait_ms = if connected_port.is_some() { self.pace.wait_ms(now_ms) } else { RETRY_MS };
+        let wait_ms = match (&self.port, &self.listener) {
+            (None, _) => PORT_RETRY_MS,
+            (_, None) => LISTENER_RETRY_MS,
+            _ => self.pace.wait_ms(now_ms),
+        };
         let (mut sources, mut fds) = (Vec::with_capacity(3), Vec::with_capacity(3));
         if let Some(status) = &self.status {
             sources.push(Source::Status);
@@ -217,7 +224,7 @@ impl Agent {
             sources.push(Source::Port);
             fds.push(PollFd::new(port, port.interest()));
         }
-        let timeout = Timespec { tv_sec: 0, tv_nsec: i64::try_from(wait_ms).unwrap_or_default() * 1_000_000 };
+        let timeout = Timespec::try_from(Duration::from_millis(wait_ms)).context("A sleep is too long")?;
         match poll(&mut fds, Some(&timeout)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error).context("Cannot wait for events"),
