@@ -34,9 +34,8 @@ pub enum MachineEvent {
 /// Why a machine is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Held {
-    /// Before a reset. `by_guest`: the guest's own reset is still pending and
-    /// will arrive a second time when the processors go on.
-    Reset { by_guest: bool },
+    /// Before a reset.
+    Reset,
     /// After the guest's power-off.
     PoweredOff,
     /// After a panic.
@@ -76,8 +75,7 @@ impl Translator {
 
     fn shutdown(&mut self, reason: ShutdownReason) -> Option<MachineEvent> {
         match reason {
-            ShutdownReason::GuestReset => self.hold(Held::Reset { by_guest: true }),
-            ShutdownReason::HostReset => self.hold(Held::Reset { by_guest: false }),
+            ShutdownReason::GuestReset | ShutdownReason::HostReset => self.hold(Held::Reset),
             ShutdownReason::GuestShutdown => self.hold(Held::PoweredOff),
             ShutdownReason::GuestPanic => self.hold(Held::Panicked),
             ShutdownReason::Host => None, // the process exits: that is the news
@@ -95,7 +93,7 @@ impl Translator {
 impl Held {
     pub(crate) fn event(self) -> MachineEvent {
         match self {
-            Self::Reset { .. } => MachineEvent::ResetHeld,
+            Self::Reset => MachineEvent::ResetHeld,
             Self::PoweredOff => MachineEvent::PoweredOff,
             Self::Panicked => MachineEvent::Panicked,
         }

@@ -29,7 +29,7 @@ const PROVEN: i32 = 2 * SIGN as i32 + 1;
 /// How long it may take. Where KVM hangs, that is how long a daemon's start
 /// is delayed.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// SeaBIOS does not boot from virtio disks smaller than a cylinder.
+/// `SeaBIOS` does not boot from virtio disks smaller than a cylinder.
 const DISK_BYTES: u64 = 16 << 20;
 
 /// Code that runs at 0x7c00. In the assembler's words on the right.

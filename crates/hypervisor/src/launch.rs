@@ -63,7 +63,10 @@ impl Qemu {
             Err(failure) => {
                 process.kill();
                 let exit = process.exited().await;
-                let (name, log) = (launch.definition.name.clone(), log_tail(dir));
+                let (name, mut log) = (launch.definition.name.clone(), log_tail(dir));
+                if log.is_empty() {
+                    log.push_str("it said nothing");
+                }
                 Err(match failure {
                     Failure::Exited => LaunchError::Exited { name, exit, log },
                     Failure::Silent => LaunchError::Silent { name, waited: GREETING_PATIENCE, log },
@@ -177,9 +180,14 @@ async fn set_up(
     let record = MachineRecord::new(definition, plan, version, process.pid(), stat.start_ticks);
     let written = record.write(&dir.record());
     written.map_err(|source| Failure::Io { doing: "write the machine's record in", source })?;
-    client.call(crate::statistics::interval(STATISTICS_SECONDS)).await?;
-    client.call(commands::Cont {}).await?;
+    introduce(&client).await?;
     Ok((record, (client, events)))
+}
+
+/// The last steps of a launch; the processors run after them.
+pub(crate) async fn introduce(client: &Client) -> Result<(), QmpError> {
+    client.call(crate::statistics::interval(STATISTICS_SECONDS)).await?;
+    client.call(commands::Cont {}).await.map(drop)
 }
 
 async fn greeting(dir: &RunDir) -> Result<(Client, Events), Failure> {
@@ -217,6 +225,7 @@ impl MachineRecord {
             process_start_ticks,
             started_unix_ms: u64::try_from(started.as_millis()).unwrap_or(u64::MAX),
             stale_balloon_bytes: None,
+            log_bytes_at_reset: 0,
         }
     }
 }
@@ -260,17 +269,23 @@ pub(crate) fn prepare_directory(dir: &RunDir) -> Result<(), LaunchError> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir.path()).map_err(io_error("make directory"))
 }
 
-/// The end of QEMU's log, in one line fit for a message.
+/// The end of QEMU's log, in one line fit for a message; empty if it said
+/// nothing.
 pub(crate) fn log_tail(dir: &RunDir) -> String {
-    let mut text = Vec::new();
-    if let Ok(mut log) = File::open(dir.log()) {
-        let length = fs::metadata(dir.log()).map_or(0, |metadata| metadata.len());
-        let _ = log.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL_BYTES)));
-        let _ = log.take(LOG_TAIL_BYTES).read_to_end(&mut text);
-    }
-    let text = String::from_utf8_lossy(&text);
+    let length = fs::metadata(dir.log()).map_or(0, |metadata| metadata.len());
+    let text = read_log(dir, length.saturating_sub(LOG_TAIL_BYTES), LOG_TAIL_BYTES);
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let tail = lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("; ");
-    let plain: String = tail.chars().map(|character| if character.is_control() { '?' } else { character }).collect();
-    if plain.is_empty() { "it said nothing".to_owned() } else { plain }
+    tail.chars().map(|character| if character.is_control() { '?' } else { character }).collect()
+}
+
+/// QEMU's log from an offset, at most so many bytes of it.
+pub(crate) fn read_log(dir: &RunDir, offset: u64, most: u64) -> String {
+    let mut text = Vec::new();
+    if let Ok(mut log) = File::open(dir.log())
+        && log.seek(SeekFrom::Start(offset)).is_ok()
+    {
+        let _ = log.take(most).read_to_end(&mut text); // what could be read is read
+    }
+    String::from_utf8_lossy(&text).into_owned()
 }

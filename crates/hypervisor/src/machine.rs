@@ -183,7 +183,7 @@ impl Machine {
         Ok(match (status.as_str(), self.translator.held) {
             ("prelaunch", _) => RunState::Prelaunch,
             ("running", _) => RunState::Running,
-            (_, Some(Held::Reset { .. })) => RunState::ResetHeld,
+            (_, Some(Held::Reset)) => RunState::ResetHeld,
             (_, Some(Held::PoweredOff)) => RunState::PoweredOff,
             ("guest-panicked", _) | (_, Some(Held::Panicked)) => RunState::Panicked,
             ("paused", _) => RunState::Paused,

@@ -42,6 +42,10 @@ pub struct MachineRecord {
     /// figure that QEMU still reports from before the reset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stale_balloon_bytes: Option<Bytes>,
+    /// How long QEMU's log was at the last reset: what it says of a power-off
+    /// before that is history.
+    #[serde(default)]
+    pub log_bytes_at_reset: u64,
 }
 
 /// The longest `machine.json` that is read.

@@ -8,7 +8,7 @@
 //! ```text
 //!  SHUTDOWN(guest-reset) + STOP     ──▶ ResetHeld       (arrange the memory)
 //!  set-action reboot=reset ; system_reset ; cont        continue_reset()
-//!  RESET (the guest's own, pending since it was held)
+//!  RESET … (the guest's own, pending since it was held; the firmware's)
 //!  set-action reboot=shutdown                           held again next time
 //! ```
 //!
@@ -26,11 +26,22 @@ use dynmem_units::Bytes;
 use tokio::time;
 use tracing::warn;
 
-use crate::{Machine, MachineError, RunState, events::Held};
+use crate::{
+    Machine, MachineError, RunState,
+    events::{Held, Translator},
+    launch::read_log,
+};
 
-/// How long the guest's own, pending reset is waited for. It takes about
-/// 40 ms; if it comes later than this, the machine is held a second time.
-const DANCE_PATIENCE: Duration = Duration::from_secs(1);
+/// Resets come in groups: the guest's own, that was held; and the firmware's
+/// (`SeaBIOS` resets a machine that was not switched off, once or twice). When
+/// none has followed for this long, the group is over. No guest boots and
+/// reboots as quickly.
+const DANCE_QUIET: Duration = Duration::from_millis(400);
+/// Even a machine that is reset all the time is held again after this.
+const DANCE_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How much of QEMU's log is searched for a power-off.
+const LOG_BYTES_MAX: u64 = 1 << 20;
 
 /// Resets and power-offs are held: how every machine is to be.
 pub(crate) const HOLD: SetAction =
@@ -44,45 +55,44 @@ impl Machine {
     }
 
     /// Lets a held reset happen. The caller has charged the machine's whole
-    /// boot memory: the guest can take it from now on.
+    /// boot memory: the guest can take it from now on. A machine that is held
+    /// after its guest's power-off boots again: the second half of a restart.
     pub async fn continue_reset(&mut self) -> Result<(), MachineError> {
-        let Some(Held::Reset { by_guest }) = self.translator.held else {
+        if !matches!(self.translator.held, Some(Held::Reset | Held::PoweredOff)) {
             return Err(MachineError::NotHeld(self.state().await?));
-        };
+        }
         let actual = Bytes::new(self.client.call(commands::QueryBalloon {}).await?.actual);
         self.record.stale_balloon_bytes = Some(actual);
+        self.record.log_bytes_at_reset = std::fs::metadata(self.dir.log()).map_or(0, |log| log.len());
         self.write_record()?;
-        let outcome = self.reset_and_go_on(by_guest).await;
+        let outcome = self.reset_and_go_on().await;
         self.client.call(HOLD).await?; // whatever happened: the next reset is held again
         outcome
     }
 
-    async fn reset_and_go_on(&mut self, by_guest: bool) -> Result<(), MachineError> {
+    async fn reset_and_go_on(&mut self) -> Result<(), MachineError> {
         self.client.call(SetAction { reboot: Some(RebootAction::Reset), shutdown: None }).await?;
         self.client.call(commands::SystemReset {}).await?;
         self.client.call(commands::Cont {}).await?;
-        self.translator.held = None;
-        let resets = if by_guest { 2 } else { 1 };
-        if time::timeout(DANCE_PATIENCE, self.swallow_dance(resets)).await.is_err() {
-            warn!(machine = %self.record.name, "the guest's own reset did not follow");
-        }
+        self.translator = Translator::default();
+        // What is still missing after that is held a second time, and comes
+        // back here: nothing is lost but a moment.
+        let _ = time::timeout(DANCE_PATIENCE, self.swallow_dance()).await;
         Ok(())
     }
 
-    /// Reads events up to so many resets and the resumption; what is none of
-    /// this dance's is kept for the owner.
-    async fn swallow_dance(&mut self, mut resets: u32) {
-        let mut resumed = false;
-        while resets > 0 || !resumed {
+    /// Reads events until no reset follows any more; what is none of this
+    /// dance's is kept for the owner.
+    async fn swallow_dance(&mut self) {
+        loop {
             let Some(events) = &mut self.events else { return };
-            let Some(event) = events.next().await else {
+            let Ok(event) = time::timeout(DANCE_QUIET, events.next()).await else { return };
+            let Some(event) = event else {
                 self.events = None;
                 return;
             };
             match event {
-                Event::Reset { .. } => resets = resets.saturating_sub(1),
-                Event::Resume => resumed = true,
-                Event::Stop => {}
+                Event::Reset { .. } | Event::Resume | Event::Stop => {}
                 other => {
                     if let Some(news) = self.digest(&other) {
                         self.keep(news);
@@ -95,12 +105,12 @@ impl Machine {
     /// The state behind QEMU's word `shutdown`, when the event that told the
     /// reason was missed. QEMU logs a power-off (`-trace`), but no reset.
     pub(crate) fn shutdown_state(&mut self) -> RunState {
-        let log = std::fs::read_to_string(self.dir.log()).unwrap_or_default();
+        let log = read_log(&self.dir, self.record.log_bytes_at_reset, LOG_BYTES_MAX);
         if log.contains("qemu_system_shutdown_request") {
             self.translator.held = Some(Held::PoweredOff);
             RunState::PoweredOff
         } else {
-            self.translator.held = Some(Held::Reset { by_guest: true });
+            self.translator.held = Some(Held::Reset);
             RunState::ResetHeld
         }
     }

@@ -7,16 +7,40 @@ use dynmem_core::MemorySettings;
 use dynmem_definition::{Accelerator, Boot, Disk, DiskFormat, VmDefinition};
 use dynmem_hypervisor::{Hypervisor, Launch, LaunchError, Machine, MachineEvent, MachineExit, Qemu, RunState};
 use dynmem_units::Bytes;
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 const HOST: Bytes = Bytes::from_mib(4096);
+
+/// A directory for machines. Whatever a failed test leaves running in it ends
+/// with it.
+struct Lab(TempDir);
+
+impl Lab {
+    fn new() -> Self {
+        Self(tempfile::tempdir().expect("a directory"))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        let Ok(pid) = fs::read_to_string(self.path().join("web01/qemu.pid")) else { return };
+        if let Some(pid) = pid.trim().parse().ok().and_then(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+}
 
 async fn qemu() -> Hypervisor {
     let program = Path::new("qemu-system-x86_64");
     Hypervisor::Qemu(Qemu::probe(program, Accelerator::Tcg, HOST).await.expect("QEMU is installed"))
 }
 
-fn launch(directory: &TempDir) -> Launch {
+fn launch(directory: &Lab) -> Launch {
     let memory = MemorySettings {
         dynamic: true,
         startup: Bytes::from_mib(64),
@@ -59,7 +83,7 @@ fn is_alive(pid: u32) -> bool {
 
 #[tokio::test]
 async fn a_launched_machine_holds_what_its_definition_says() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = Lab::new();
     let (qemu, launch) = (qemu().await, launch(&directory));
     let plan = qemu.plan(&launch.definition).expect("a plan");
     let mut machine = qemu.launch(&launch).await.expect("a machine");
@@ -82,7 +106,7 @@ async fn a_launched_machine_holds_what_its_definition_says() {
 
 #[tokio::test]
 async fn an_order_is_brought_into_the_devices_ranges() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = Lab::new();
     let mut machine = qemu().await.launch(&launch(&directory)).await.expect("a machine");
     let ordered = machine.order(Bytes::ZERO, Bytes::new(5 << 20)).await.expect("done");
     assert_eq!((ordered.balloon, ordered.plugged), (Bytes::BLOCK, Bytes::from_mib(4)));
@@ -93,7 +117,7 @@ async fn an_order_is_brought_into_the_devices_ranges() {
 
 #[tokio::test]
 async fn pausing_and_resuming_are_told() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = Lab::new();
     let mut machine = qemu().await.launch(&launch(&directory)).await.expect("a machine");
     machine.pause().await.expect("done");
     assert_eq!(machine.next_event().await, MachineEvent::Paused, "the first event: the launch itself tells none");
@@ -105,7 +129,7 @@ async fn pausing_and_resuming_are_told() {
 
 #[tokio::test]
 async fn a_reset_is_held_until_it_is_continued() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = Lab::new();
     let mut machine = qemu().await.launch(&launch(&directory)).await.expect("a machine");
     for _ in 0..2 {
         machine.hold_for_reset().await.expect("done");
@@ -121,7 +145,7 @@ async fn a_reset_is_held_until_it_is_continued() {
 
 #[tokio::test]
 async fn a_machine_that_quits_leaves_neither_a_directory_nor_a_zombie() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = Lab::new();
     let mut machine = qemu().await.launch(&launch(&directory)).await.expect("a machine");
     let pid = machine.pid().expect("a process");
     machine.quit().await.expect("done");
@@ -132,7 +156,7 @@ async fn a_machine_that_quits_leaves_neither_a_directory_nor_a_zombie() {
 
 #[tokio::test]
 async fn a_machine_that_is_killed_tells_its_signal() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = Lab::new();
     let mut machine = qemu().await.launch(&launch(&directory)).await.expect("a machine");
     machine.kill();
     assert_eq!(machine.next_event().await, MachineEvent::Exited(MachineExit::Signal(9)));
@@ -141,7 +165,7 @@ async fn a_machine_that_is_killed_tells_its_signal() {
 
 #[tokio::test]
 async fn a_machine_outlives_its_handle_and_is_taken_over_with_true_figures() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = Lab::new();
     let (qemu, launch) = (qemu().await, launch(&directory));
     let mut first = qemu.launch(&launch).await.expect("a machine");
     let (pid, facts) = (first.pid().expect("a process"), first.facts().await.expect("facts"));
@@ -159,7 +183,7 @@ async fn a_machine_outlives_its_handle_and_is_taken_over_with_true_figures() {
 
 #[tokio::test]
 async fn what_happened_while_nobody_looked_is_told_after_attaching() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = Lab::new();
     let (qemu, launch) = (qemu().await, launch(&directory));
     let mut first = qemu.launch(&launch).await.expect("a machine");
     first.hold_for_reset().await.expect("done");
@@ -172,7 +196,7 @@ async fn what_happened_while_nobody_looked_is_told_after_attaching() {
 
 #[tokio::test]
 async fn a_directory_whose_process_is_another_is_only_cleaned() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = Lab::new();
     let (qemu, launch) = (qemu().await, launch(&directory));
     let machine = qemu.launch(&launch).await.expect("a machine");
     let mut record = machine.record().clone();
@@ -186,7 +210,7 @@ async fn a_directory_whose_process_is_another_is_only_cleaned() {
 
 #[tokio::test]
 async fn a_refused_launch_names_the_reason_and_leaves_nothing() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = Lab::new();
     let qemu = qemu().await;
     let refuse = async |change: fn(&mut Launch)| {
         let mut launch = launch(&directory);
@@ -215,7 +239,7 @@ async fn a_refused_launch_names_the_reason_and_leaves_nothing() {
 
 #[tokio::test]
 async fn a_second_launch_of_the_same_machine_is_refused_and_hurts_nobody() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = Lab::new();
     let (qemu, launch) = (qemu().await, launch(&directory));
     let mut machine = qemu.launch(&launch).await.expect("a machine");
     let error = qemu.launch(&launch).await.expect_err("it runs already");

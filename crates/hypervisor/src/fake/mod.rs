@@ -12,12 +12,18 @@
 //! outlives the daemon of a test, so that adoption can be tried. A test takes
 //! a machine's [`FakeGuest`] by name and changes its [`Behaviour`].
 
+mod agent;
 mod behaviour;
-mod guest;
+mod connection;
+mod host;
+mod machine;
+mod model;
+mod qmp;
 
 pub use behaviour::{AgentMood, Behaviour, DeviceMood, QmpMood};
-pub(crate) use guest::FakeProcess;
-pub use guest::{FakeGuest, FakeHost, Snapshot};
+pub(crate) use host::FakeProcess;
+pub use host::{FakeGuest, FakeHost};
+pub use machine::Snapshot;
 
 /// The QEMU version that fake machines claim to be.
 pub const VERSION: &str = "7.2.0";

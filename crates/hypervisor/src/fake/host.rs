@@ -1,0 +1,199 @@
+//! [`FakeHost`] and [`FakeGuest`]: the ends that a test holds, and
+//! [`FakeProcess`], the end that a [`Machine`] holds.
+
+use std::{
+    collections::HashMap,
+    io,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use dynmem_definition::VmDefinition;
+use dynmem_qmp::QmpError;
+use dynmem_units::Bytes;
+use tokio::sync::oneshot;
+
+use super::{
+    Behaviour, Snapshot, VERSION,
+    machine::{Act, FakeMachine, Message, Strings},
+};
+use crate::{
+    AttachError, ChosenAccelerator, Launch, LaunchError, Machine, MachineExit, MachinePlan, MachineRecord, RunDir,
+    attach,
+    events::Translator,
+    launch::{check_path_length, introduce, prepare_directory},
+    process::Process,
+};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A host of imitated machines. Cheap to clone; all clones are one host. Its
+/// machines live as long as the tokio runtime that launched them.
+#[derive(Clone, Debug)]
+pub struct FakeHost {
+    memory: Bytes,
+    registry: Arc<Mutex<Registry>>,
+}
+
+#[derive(Debug, Default)]
+struct Registry {
+    behaviour: Behaviour,
+    guests: HashMap<String, FakeGuest>,
+}
+
+/// A test's handle of one imitated guest. Cheap to clone. Once the machine has
+/// ended, nothing has any effect.
+#[derive(Clone, Debug)]
+pub struct FakeGuest {
+    strings: Strings,
+}
+
+impl FakeHost {
+    /// A host with so much memory.
+    pub fn new(memory: Bytes) -> Self {
+        Self { memory, registry: Arc::default() }
+    }
+
+    /// How guests behave that are launched from now on.
+    pub fn set_default(&self, behaviour: Behaviour) {
+        self.registry().behaviour = behaviour;
+    }
+
+    /// The guest of the machine of this name that was launched last.
+    pub fn guest(&self, name: &str) -> Option<FakeGuest> {
+        self.registry().guests.get(name).cloned()
+    }
+
+    pub(crate) fn plan(&self, definition: &VmDefinition) -> MachinePlan {
+        MachinePlan::new(definition, ChosenAccelerator::Tcg, self.memory)
+    }
+
+    pub(crate) async fn launch(&self, launch: &Launch) -> Result<Machine, LaunchError> {
+        let (plan, dir) = (self.plan(&launch.definition), RunDir::new(&launch.run_dir));
+        check_path_length(&dir)?;
+        prepare_directory(&dir)?;
+        let behaviour = self.registry().behaviour.clone();
+        let io_error = |source| LaunchError::Io { doing: "listen in", path: dir.path().to_owned(), source };
+        let strings = FakeMachine::spawn(&dir, plan, behaviour).map_err(io_error)?;
+        let name = launch.definition.name.clone();
+        self.registry().guests.insert(name.clone(), FakeGuest { strings: strings.clone() });
+        let process = FakeProcess { strings };
+        let record = MachineRecord::new(&launch.definition, &plan, VERSION, 0, 0);
+        match start(&dir, &record).await {
+            Ok(connection) => {
+                let translator = Translator { swallow_resume: true, ..Translator::default() };
+                Ok(Machine::new(dir, record, connection, Process::Fake(process), translator))
+            }
+            Err(error) => {
+                process.kill();
+                let _ = dir.remove(); // the error that matters is the first one
+                Err(match error {
+                    StartError::Qmp(source) => LaunchError::Setup { name, source },
+                    StartError::Io(source) => io_error(source),
+                })
+            }
+        }
+    }
+
+    pub(crate) async fn attach(&self, run_dir: &Path) -> Result<Option<Machine>, AttachError> {
+        let dir = RunDir::new(run_dir);
+        let guest = self.guest(&dir.name()).filter(|guest| guest.strings.exit.borrow().is_none());
+        match (guest, MachineRecord::read(&dir.record())) {
+            (Some(guest), Ok(record)) if record.pid == 0 => {
+                let process = Process::Fake(FakeProcess { strings: guest.strings });
+                attach::take_over(&dir, record, process).await.map(Some)
+            }
+            // Nobody of ours: perhaps a real one's, whose directory must not
+            // be taken from under it.
+            _ => attach::attach(&dir).await,
+        }
+    }
+
+    fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+enum StartError {
+    Qmp(QmpError),
+    Io(io::Error),
+}
+
+async fn start(dir: &RunDir, record: &MachineRecord) -> Result<(dynmem_qmp::Client, dynmem_qmp::Events), StartError> {
+    let (client, events) = dynmem_qmp::connect(&dir.qmp(), PATIENCE).await.map_err(StartError::Qmp)?;
+    record.write(&dir.record()).map_err(StartError::Io)?;
+    introduce(&client).await.map_err(StartError::Qmp)?;
+    Ok((client, events))
+}
+
+impl FakeGuest {
+    /// Changes its behaviour; done when this returns.
+    pub async fn change(&self, change: impl FnOnce(&mut Behaviour) + Send + 'static) {
+        let (done, is_done) = oneshot::channel();
+        let _ = self.strings.inbox.send(Message::Change(Box::new(change), done)).await;
+        let _ = is_done.await;
+    }
+
+    /// What it is now.
+    pub fn snapshot(&self) -> Snapshot {
+        self.strings.snapshot.borrow().clone()
+    }
+
+    /// Waits until it is so; the snapshot that was. If the machine ends first,
+    /// its last snapshot.
+    pub async fn wait_until(&self, condition: impl Fn(&Snapshot) -> bool) -> Snapshot {
+        let mut snapshots = self.strings.snapshot.clone();
+        let so = snapshots.wait_for(|snapshot| condition(snapshot)).await.map(|snapshot| snapshot.clone());
+        so.unwrap_or_else(|_| self.snapshot())
+    }
+
+    /// The guest reboots by itself.
+    pub async fn reboot(&self) {
+        self.act(Act::Reboot).await;
+    }
+
+    /// The guest switches itself off.
+    pub async fn power_off(&self) {
+        self.act(Act::PowerOff).await;
+    }
+
+    /// The guest's kernel panics.
+    pub async fn panic(&self) {
+        self.act(Act::Panic).await;
+    }
+
+    /// The machine's process ends suddenly.
+    pub fn crash(&self, exit: MachineExit) {
+        self.strings.end(exit);
+    }
+
+    async fn act(&self, act: Act) {
+        let (done, is_done) = oneshot::channel();
+        let _ = self.strings.inbox.send(Message::Act(act, done)).await;
+        let _ = is_done.await;
+    }
+}
+
+/// An imitated machine's "process".
+#[derive(Debug)]
+pub(crate) struct FakeProcess {
+    strings: Strings,
+}
+
+impl FakeProcess {
+    pub(crate) async fn exited(&mut self) -> MachineExit {
+        let exit = self.strings.exit.wait_for(Option::is_some).await;
+        exit.ok().and_then(|exit| *exit).unwrap_or(MachineExit::Unknown)
+    }
+
+    pub(crate) fn kill(&self) {
+        self.strings.end(MachineExit::Signal(9));
+    }
+}
+
+impl Strings {
+    fn end(&self, exit: MachineExit) {
+        let _ = self.end.try_send(exit); // full or closed: it ends or has ended
+    }
+}
