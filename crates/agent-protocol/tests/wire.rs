@@ -246,7 +246,8 @@ proptest! {
         parts in proptest::collection::vec(
             prop_oneof![
                 4 => any_guest_message().prop_map(|message| encode(&message).expect("believable")),
-                1 => proptest::collection::vec(any::<u8>(), 0..5000),
+                1 => proptest::collection::vec(any::<u8>(), 0..500),
+                1 => (4000..9000_usize).prop_map(|length| vec![b'x'; length]),
             ],
             0..8,
         ),
