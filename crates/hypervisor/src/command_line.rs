@@ -191,3 +191,141 @@ fn escape(text: &str) -> String {
 fn escaped(path: &Path) -> OsString {
     escape(&path.to_string_lossy()).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use dynmem_core::MemorySettings;
+    use dynmem_definition::{Accelerator, Boot, Disk};
+
+    use super::*;
+
+    fn definition() -> VmDefinition {
+        VmDefinition {
+            name: "web01".to_owned(),
+            vcpus: 2,
+            accelerator: Accelerator::Tcg,
+            boot: Boot::default(),
+            disks: Vec::new(),
+            networks: Vec::new(),
+            vnc: None,
+            extra_args: Vec::new(),
+            memory: MemorySettings { dynamic: true, ..MemorySettings::default() },
+        }
+    }
+
+    fn lines(definition: &VmDefinition, accelerator: ChosenAccelerator, sandbox: bool) -> Vec<String> {
+        let plan = MachinePlan::new(definition, accelerator, Bytes::from_mib(4096));
+        let arguments = command_line(definition, &plan, &RunDir::new("/run/web01"), sandbox);
+        let mut lines: Vec<String> = Vec::new();
+        for argument in arguments.iter().map(|argument| argument.to_string_lossy()) {
+            match lines.last_mut() {
+                Some(line) if !argument.starts_with('-') => *line = format!("{line} {argument}"),
+                _ => lines.push(argument.into_owned()),
+            }
+        }
+        lines
+    }
+
+    #[test]
+    fn a_dynamic_machine_under_emulation() {
+        assert_eq!(
+            lines(&definition(), ChosenAccelerator::Tcg, true),
+            [
+                "-name guest=web01",
+                "-action reboot=shutdown,shutdown=pause,panic=pause",
+                "-pidfile /run/web01/qemu.pid",
+                "-trace enable=qemu_system_shutdown_request",
+                "-no-user-config",
+                "-nodefaults",
+                "-S",
+                "-sandbox on,obsolete=deny,resourcecontrol=deny,elevateprivileges=deny,spawn=deny",
+                "-accel tcg,tb-size=32",
+                "-cpu max",
+                "-smp 2",
+                "-machine q35,memory-backend=ram0,dump-guest-core=off",
+                "-object memory-backend-ram,id=ram0,merge=off,size=536870912",
+                "-device virtio-balloon-pci,id=balloon0,free-page-reporting=on,deflate-on-oom=off",
+                "-m 524288K,maxmem=4194304K",
+                "-object memory-backend-ram,id=vmem0-ram,reserve=off,merge=off,size=3758096384",
+                "-device virtio-mem-pci,id=vmem0,memdev=vmem0-ram,block-size=2097152,requested-size=0",
+                "-chardev socket,id=qmp0,server=on,wait=off,path=/run/web01/qmp.sock",
+                "-mon chardev=qmp0,mode=control",
+                "-chardev socket,id=qmp1,server=on,wait=off,path=/run/web01/monitor.sock",
+                "-mon chardev=qmp1,mode=control",
+                "-chardev socket,id=console0,server=on,wait=off,path=/run/web01/console.sock",
+                "-serial chardev:console0",
+                "-device virtio-serial-pci,id=serial0",
+                "-chardev socket,id=agent0,server=on,wait=off,path=/run/web01/agent.sock",
+                "-device virtserialport,bus=serial0.0,chardev=agent0,name=org.dynmem.agent.0",
+                "-display none",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_static_machine_with_kvm_has_no_hot_add() {
+        let memory = MemorySettings { dynamic: false, ..MemorySettings::default() };
+        let lines = lines(&VmDefinition { memory, ..definition() }, ChosenAccelerator::Kvm, true);
+        assert!(lines.contains(&"-m 524288K".to_owned()));
+        assert!(lines.contains(&"-accel kvm".to_owned()) && lines.contains(&"-cpu host".to_owned()));
+        assert!(!lines.iter().any(|line| line.contains("vmem0")), "{lines:?}");
+    }
+
+    #[test]
+    fn disks_networks_and_boot_become_devices() {
+        let full = VmDefinition {
+            boot: Boot {
+                firmware: Some("/usr/share/OVMF.fd".into()),
+                kernel: Some("/boot/vmlinuz".into()),
+                initrd: Some("/boot/initrd".into()),
+                cmdline: Some("console=ttyS0 quiet".to_owned()),
+            },
+            disks: vec![
+                Disk { path: "/srv/a,b.qcow2".into(), format: DiskFormat::Qcow2, read_only: false },
+                Disk { path: "/srv/data".into(), format: DiskFormat::Raw, read_only: true },
+            ],
+            networks: vec![
+                Network::User { forward: vec!["tcp:127.0.0.1:2222-:22".to_owned()], mac: None },
+                Network::Tap { device: "tap0".to_owned(), mac: Some("52:54:00:12:34:56".to_owned()) },
+            ],
+            vnc: Some("127.0.0.1:5".to_owned()),
+            extra_args: vec!["-device".to_owned(), "virtio-rng-pci".to_owned()],
+            ..definition()
+        };
+        let lines = lines(&full, ChosenAccelerator::Tcg, true);
+        let after = lines.iter().position(|line| line.starts_with("-bios")).expect("firmware");
+        assert_eq!(
+            lines[after..],
+            [
+                "-bios /usr/share/OVMF.fd",
+                "-kernel /boot/vmlinuz",
+                "-initrd /boot/initrd",
+                "-append console=ttyS0 quiet",
+                "-drive if=none,id=disk0,format=qcow2,read-only=off,file=/srv/a,,b.qcow2",
+                "-device virtio-blk-pci,drive=disk0,bootindex=0",
+                "-drive if=none,id=disk1,format=raw,read-only=on,file=/srv/data",
+                "-device virtio-blk-pci,drive=disk1,bootindex=1",
+                "-netdev user,id=net0,hostfwd=tcp:127.0.0.1:2222-:22",
+                "-device virtio-net-pci,netdev=net0,romfile=",
+                "-netdev tap,id=net1,ifname=tap0,script=no,downscript=no",
+                "-device virtio-net-pci,netdev=net1,mac=52:54:00:12:34:56,romfile=",
+                "-vnc 127.0.0.1:5",
+                "-device VGA",
+                "-device virtio-rng-pci",
+            ]
+        );
+    }
+
+    #[test]
+    fn rights_are_given_up_as_far_as_the_machine_and_qemu_allow() {
+        let bridged =
+            VmDefinition { networks: vec![Network::Bridge { bridge: "br0".to_owned(), mac: None }], ..definition() };
+        let lines_of = |definition: &VmDefinition, sandbox| lines(definition, ChosenAccelerator::Tcg, sandbox);
+        let with_helper = "-sandbox on,obsolete=deny,resourcecontrol=deny".to_owned();
+        assert!(lines_of(&bridged, true).contains(&with_helper), "the bridge helper has to be started");
+        let own = VmDefinition { extra_args: vec!["-sandbox".to_owned(), "off".to_owned()], ..definition() };
+        let sandboxes = |lines: Vec<String>| lines.into_iter().filter(|line| line.starts_with("-sandbox")).count();
+        assert_eq!(sandboxes(lines_of(&own, true)), 1, "a person's own choice stands");
+        assert_eq!(sandboxes(lines_of(&definition(), false)), 0);
+    }
+}
