@@ -249,7 +249,8 @@ fn status(vm: &VmView) -> Cell {
 }
 
 fn integration(vm: &VmView) -> Cell {
-    if !vm.state.is_on() {
+    // A guest that does not exist or still boots has no say, and is no trouble.
+    if !vm.state.is_on() || matches!(vm.state, VmState::Starting | VmState::Booting) {
         return "".into();
     }
     match (&vm.driver, vm.integration) {
