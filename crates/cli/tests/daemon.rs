@@ -25,17 +25,16 @@ struct Daemon {
 impl Daemon {
     fn start() -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let path = |name: &str| directory.path().join(name);
         let settings = format!(
-            "state_dir = {:?}\nsocket = {:?}\nbackend = \"fake\"\naccelerator = \"tcg\"\n\
+            "state_dir = \"{0}/state\"\nsocket = \"{0}/api.sock\"\nbackend = \"fake\"\naccelerator = \"tcg\"\n\
              [host]\nmemory = \"4GB\"\nreserve = \"512MB\"\n",
-            path("state"),
-            path("api.sock")
+            directory.path().display()
         );
-        fs::write(path("dynmemd.toml"), settings).expect("written");
+        let file = directory.path().join("dynmemd.toml");
+        fs::write(&file, settings).expect("written");
         let mut child = Command::new(dynmemd())
             .arg("--config")
-            .arg(path("dynmemd.toml"))
+            .arg(&file)
             .env_remove("DYNMEM_LOG")
             .stderr(Stdio::piped())
             .spawn()
