@@ -12,6 +12,10 @@ use dynmem_units::Percent;
 
 use crate::{agent_link::AgentStatus, driver::MachineInfo};
 
+/// A guest that boots for longer than this without a word has no driver that
+/// works.
+const BOOT_SECONDS: u64 = 60;
+
 /// What is known about a machine besides the engine's part.
 #[derive(Debug, Default)]
 pub(crate) struct MachineParts<'a> {
@@ -157,6 +161,7 @@ fn driver(vm: &VmSnapshot, uptime_seconds: u64) -> DriverView {
     match vm.driver {
         _ if !vm.settings.dynamic => DriverView::Ok,
         DriverSnapshot::None | DriverSnapshot::Working => DriverView::Ok,
+        DriverSnapshot::Waiting if uptime_seconds < BOOT_SECONDS => DriverView::Ok,
         DriverSnapshot::Waiting => frozen("The guest has not reported yet", uptime_seconds),
         DriverSnapshot::Stuck { for_ms } => frozen("The guest does not move the memory it was asked to", for_ms / 1000),
         DriverSnapshot::Silent { for_ms } => frozen("The guest has stopped reporting", for_ms / 1000),

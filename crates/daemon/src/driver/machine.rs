@@ -195,6 +195,9 @@ impl Driver {
                 self.give_up(format!("It could not be reset: {error}")).await?;
             }
         }
+        if outcome.is_ok() && matches!(kind, OrderKind::Pause | OrderKind::Resume) {
+            self.catch_up().await?; // what was asked may have been so already: then no event tells
+        }
         self.pace.event(Instant::now());
         self.facts.tell(News::Done(kind, outcome.map_err(|error| error.to_string()))).await
     }

@@ -52,9 +52,16 @@ impl Supervisor {
         let number = self.runs;
         let (handle, mailbox) = driver::mailbox();
         let facts = FactSender { vm, run: number, facts: self.facts_sender.clone() };
+        let trouble = match &start {
+            Start::Attached(Attached::Lost { reason, .. }) => Some(reason.clone()),
+            _ => None,
+        };
         let task = self.drivers.spawn(driver::run(self.hypervisor.clone(), start, facts, mailbox)).id();
         if let Some(vm) = self.roster.get_mut(vm) {
             vm.run = Some(Run { number, task, handle, info, cpu: None, trouble: None, refused_recorded: 0 });
+        }
+        if trouble.is_some() {
+            self.trouble(vm, trouble);
         }
     }
 

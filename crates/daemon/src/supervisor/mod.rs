@@ -180,6 +180,7 @@ impl Supervisor {
                 }
             }
             Effect::Refused(vm, refusal) => {
+                self.publish(); // whoever is told sees it, too
                 if let Some(vm) = self.roster.get_mut(vm) {
                     vm.waiters.refused(&refusal);
                 }
