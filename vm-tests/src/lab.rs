@@ -254,6 +254,14 @@ impl Drop for Lab {
     }
 }
 
+/// True if a VM has its demand and its buffer. A quarter of the buffer, or
+/// 8 MiB of it, may be missing: the engine does not move memory for less.
+pub fn is_served(vm: &VmView) -> bool {
+    let buffer = vm.target_bytes.saturating_sub(vm.demand_bytes);
+    let spared = buffer.scale(1, 4).max(Bytes::from_mib(8)).min(buffer);
+    vm.assigned_bytes.saturating_add(spared) >= vm.target_bytes
+}
+
 /// How a VM stands, in one line.
 pub fn summary(vm: &VmView) -> String {
     let reason = vm.state_reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default();

@@ -23,7 +23,7 @@ pub use cleanup::{Footprint, processes};
 pub use dynmem_guest_image::Image;
 pub use dynmem_workload::message::Request as WorkloadRequest;
 pub use guest::{BOOT_LIMIT, Guest};
-pub use lab::{Lab, LabOptions, summary};
+pub use lab::{Lab, LabOptions, is_served, summary};
 pub use monitor::{Lent, Monitor};
 pub use wait::{Seen, until};
 pub use workload::Workload;

@@ -47,7 +47,8 @@ impl Workload {
         self.with("shrink", move |client| client.shrink(bytes, PATIENCE)).await
     }
 
-    /// Waits until the guest holds what it is to hold, or `limit` is over.
+    /// Waits until the guest holds what it is to hold. An error if it does not
+    /// within `limit`, or if the guest's out-of-memory killer took some of it.
     pub async fn settle(&mut self, limit: Duration) -> Result<Status> {
         let status = self.with("settle", move |client| client.settle(limit)).await?;
         anyhow::ensure!(
@@ -58,6 +59,7 @@ impl Workload {
             status.goal_bytes,
             limit.as_secs()
         );
+        anyhow::ensure!(status.oom_kills == 0, "{} ran out of memory: {status:?}", self.vm);
         Ok(status)
     }
 

@@ -28,6 +28,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if let Some(filter) = &options.filter {
         tests.args(["--filterset", filter]);
     }
+    tests.env("RUST_LIB_BACKTRACE", "0"); // an error says what it was about; a panic shows its stack
     shell::run(&mut tests)?;
     if options.filter.is_none() {
         shell::run(&mut shell::cargo(&["test", "--quiet", "--workspace", "--doc"]))?;

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use dynmem_api::{EventsQuery, Integration, VmState, VmView};
 use dynmem_units::Bytes;
-use dynmem_vm_tests::{Guest, Lab, Monitor, Workload};
+use dynmem_vm_tests::{Guest, Lab, Monitor, Workload, is_served};
 
 use crate::{SERVED, SETTLED, finish, lab};
 
@@ -30,10 +30,7 @@ async fn pair() -> Result<Pair> {
     db.settle(SETTLED).await?;
     web.grow(Bytes::from_mib(350), None).await?;
     web.settle(SETTLED).await?;
-    lab.until_vm("web", "served past startup", SERVED, |vm| {
-        vm.assigned_bytes >= vm.target_bytes && !vm.plugged_bytes.is_zero()
-    })
-    .await?;
+    lab.until_vm("web", "served past startup", SERVED, |vm| is_served(vm) && !vm.plugged_bytes.is_zero()).await?;
     let pids = [lab.client().vm("web").await?.pid, lab.client().vm("db").await?.pid];
     Ok(Pair { lab, web, db, pids })
 }
@@ -62,7 +59,7 @@ async fn serves(mut pair: Pair) -> Result<()> {
     pair.web.shrink(Bytes::from_mib(350)).await?;
     pair.db.grow(Bytes::from_mib(350), None).await?;
     let held = pair.db.settle(SETTLED).await?.held_bytes;
-    let served = |vm: &VmView| vm.demand_bytes >= held && vm.assigned_bytes >= vm.target_bytes;
+    let served = |vm: &VmView| vm.demand_bytes >= held && is_served(vm);
     pair.lab.until_vm("db", "served by the new daemon", SERVED, served).await?;
     ensure!(pair.web.verify().await?.broken == 0 && pair.db.verify().await?.broken == 0);
     finish(pair.lab).await

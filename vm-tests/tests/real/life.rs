@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use dynmem_api::{ClientError, DriverView, EventsQuery, Integration, StopMode, StopRequest, VmState};
 use dynmem_units::Bytes;
-use dynmem_vm_tests::{BOOT_LIMIT, Guest, WorkloadRequest};
+use dynmem_vm_tests::{BOOT_LIMIT, Guest, WorkloadRequest, is_served};
 
 use crate::{SERVED, SETTLED, finish, lab};
 
@@ -65,10 +65,7 @@ async fn a_guests_own_reboot_is_held_and_goes_on_with_startup_memory() -> Result
     // And it is served as before.
     workload.grow(Bytes::from_mib(350), None).await?;
     workload.settle(SETTLED).await?;
-    lab.until_vm("web", "grown again", SERVED, |vm| {
-        vm.assigned_bytes >= vm.target_bytes && !vm.plugged_bytes.is_zero()
-    })
-    .await?;
+    lab.until_vm("web", "grown again", SERVED, |vm| is_served(vm) && !vm.plugged_bytes.is_zero()).await?;
     ensure!(workload.verify().await?.broken == 0);
     finish(lab).await
 }
@@ -86,7 +83,7 @@ async fn a_guest_that_never_boots_keeps_what_it_has_and_harms_nobody() -> Result
     // OOM, as the guest's need stays below what it gets.
     workload.grow(Bytes::from_mib(280), None).await?;
     workload.settle(SETTLED).await?;
-    lab.until_vm("web", "served", SERVED, |vm| vm.assigned_bytes >= vm.target_bytes).await?;
+    lab.until_vm("web", "served", SERVED, is_served).await?;
     let dead = lab.client().vm("dead").await?;
     ensure!(dead.state == VmState::Booting && dead.integration == Integration::None, "{dead:?}");
     let lent = lab.monitor("dead").await?.lent().await?;

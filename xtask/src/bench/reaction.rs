@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use dynmem_units::Bytes;
-use dynmem_vm_tests::{Binaries, Guest, Image, Lab, LabOptions, Workload};
+use dynmem_vm_tests::{Binaries, Guest, Image, Lab, LabOptions, Workload, is_served};
 
 use crate::{
     build::{self, Profile},
@@ -80,7 +80,7 @@ async fn measure(image: &Image, spikes: u32) -> Result<(String, Vec<u32>)> {
 /// Waits until guest and host are done with the last spike.
 async fn served(lab: &Lab, workload: &mut Workload) -> Result<()> {
     let held = workload.settle(SETTLES_WITHIN).await?.held_bytes;
-    let served = |vm: &dynmem_api::VmView| vm.demand_bytes >= held && vm.assigned_bytes >= vm.target_bytes;
+    let served = |vm: &dynmem_api::VmView| vm.demand_bytes >= held && is_served(vm);
     lab.until_vm("spiky", "has demand and buffer", SETTLES_WITHIN, served).await.map(drop)
 }
 

@@ -17,7 +17,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use dynmem_api::VmState;
 use dynmem_units::Bytes;
-use dynmem_vm_tests::{Guest, Image, Lab, Workload};
+use dynmem_vm_tests::{Guest, Image, Lab, Workload, is_served};
 use tokio::{
     sync::watch,
     time::{sleep, timeout},
@@ -130,7 +130,7 @@ impl Play<'_> {
             let held = self.workload(name)?.settle(SETTLES_WITHIN).await?.held_bytes;
             let served = |vm: &dynmem_api::VmView| {
                 let startup = vm.settings.startup_bytes;
-                vm.demand_bytes >= held && vm.assigned_bytes >= vm.target_bytes && vm.assigned_bytes > startup
+                vm.demand_bytes >= held && is_served(vm) && vm.assigned_bytes > startup
             };
             self.lab.until_vm(name, "grown past startup to demand and buffer", SERVED_WITHIN, served).await?;
         }
