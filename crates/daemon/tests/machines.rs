@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Site, mib, refusal, until, using};
+use common::{Site, definition, mib, refusal, until, using};
 use dynmem_api::{DriverView, Integration, MemoryStatus, StopMode, StopRequest, VmState};
 use dynmem_hypervisor::{
     MachineExit,
@@ -32,7 +32,9 @@ async fn a_loaded_guest_grows_and_an_idle_one_gives_when_it_is_needed() {
     assert!(grown.plugged_bytes > Bytes::ZERO && grown.counters.add_operations > 0, "{grown:#?}");
 
     // A start needs more than is free: the idle give, and never below minimum.
-    site.define("late").await;
+    let mut late = definition("late");
+    (late.memory.startup, late.memory.minimum) = (mib(192), mib(64));
+    site.client.create(&late).await.expect("a new VM");
     site.client.start("late").await.expect("surplus makes room");
     for name in ["idle2", "idle3"] {
         let vm = site.vm(name).await;

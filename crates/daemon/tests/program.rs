@@ -76,7 +76,8 @@ fn settings_that_are_wrong_are_refused_with_file_line_and_rule() {
     let file = folder.path("dynmemd.toml");
     fs::write(&file, "[host]\nmemory = '2G'\nreserve = '3G'\n").expect("written");
     let said = refused(&file);
-    let expected = format!("dynmemd: Settings file {}, line 3, column 1: Setting host.reserve can't be 3GiB", file.display());
+    let expected =
+        format!("dynmemd: Settings file {}, line 3, column 1: Setting host.reserve can't be 3GiB", file.display());
     assert!(said.contains(&expected), "{said}");
     let said = refused(&folder.path("missing.toml"));
     assert!(said.contains("Could not read the settings file") && said.contains("missing.toml"), "{said}");
@@ -88,7 +89,10 @@ fn settings_that_are_wrong_are_refused_with_file_line_and_rule() {
 #[test]
 fn it_tells_its_version() {
     let output = Command::new(env!("CARGO_BIN_EXE_dynmemd")).arg("--version").output().expect("it runs");
-    assert_eq!(String::from_utf8(output.stdout).expect("text").trim(), format!("dynmemd {}", env!("CARGO_PKG_VERSION")));
+    assert_eq!(
+        String::from_utf8(output.stdout).expect("text").trim(),
+        format!("dynmemd {}", env!("CARGO_PKG_VERSION"))
+    );
 }
 
 #[test]

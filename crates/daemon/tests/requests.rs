@@ -45,7 +45,10 @@ async fn every_refusal_is_a_sentence() {
     let site = Site::new().await;
     site.define("web01").await;
     let problem = refusal(site.client.create(&definition("web01")).await);
-    assert_eq!((problem.status, problem.detail.as_str()), (409, "A VM named web01 exists already: choose another name"));
+    assert_eq!(
+        (problem.status, problem.detail.as_str()),
+        (409, "A VM named web01 exists already: choose another name")
+    );
     let problem = refusal(site.client.start("web09").await);
     assert_eq!((problem.status, problem.detail.as_str()), (404, "No VM is named \"web09\""));
     let problem = refusal(site.client.stop("web01", &FORCE).await);

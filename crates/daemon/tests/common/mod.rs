@@ -29,50 +29,51 @@ use tokio::{
 /// Far beyond what anything takes: for a condition that never comes true.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-pub const fn mib(mib: u64) -> Bytes {
+pub(crate) const fn mib(mib: u64) -> Bytes {
     Bytes::from_mib(mib)
 }
 
 /// A folder, a host of imitated machines, and a daemon for them.
-pub struct Site {
-    pub folder: tempfile::TempDir,
-    pub fake: FakeHost,
-    pub client: Client,
+pub(crate) struct Site {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) fake: FakeHost,
+    pub(crate) client: Client,
     config: Config,
     daemon: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
 impl Site {
     /// With a running daemon that has 2 GiB to lend.
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let mut site = Self::without_daemon("[host]\nmemory = \"2560MB\"\nreserve = \"512MB\"\n");
         site.start_daemon().await;
         site
     }
 
     /// With more settings, and no daemon yet.
-    pub fn without_daemon(settings: &str) -> Self {
+    pub(crate) fn without_daemon(settings: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().display();
-        let text = format!("state_dir = \"{path}/state\"\nsocket = \"{path}/api.sock\"\nbackend = \"fake\"\n{settings}");
+        let text =
+            format!("state_dir = \"{path}/state\"\nsocket = \"{path}/api.sock\"\nbackend = \"fake\"\n{settings}");
         let config = Config::from_toml(&text, &folder.path().join("dynmemd.toml")).expect("right settings");
         let client = Client::new(&config.socket);
         Self { folder, fake: FakeHost::new(mib(8 << 10)), client, config, daemon: None }
     }
 
-    pub fn config(&self) -> &Config {
+    pub(crate) fn config(&self) -> &Config {
         &self.config
     }
 
-    pub fn hypervisor(&self) -> Hypervisor {
+    pub(crate) fn hypervisor(&self) -> Hypervisor {
         Hypervisor::Fake(self.fake.clone())
     }
 
-    pub fn state(&self, path: &str) -> PathBuf {
+    pub(crate) fn state(&self, path: &str) -> PathBuf {
         self.config.state_dir.join(path)
     }
 
-    pub async fn start_daemon(&mut self) {
+    pub(crate) async fn start_daemon(&mut self) {
         let daemon = Daemon::prepare(&self.config, self.hypervisor()).await.expect("a daemon");
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(daemon.serve(async {
@@ -82,42 +83,42 @@ impl Site {
     }
 
     /// As SIGTERM does it.
-    pub async fn stop_daemon(&mut self) {
+    pub(crate) async fn stop_daemon(&mut self) {
         let (stop, serving) = self.daemon.take().expect("it runs");
         let _ = stop.send(());
         serving.await.expect("a clean end");
     }
 
     /// As SIGKILL does it: nothing is finished.
-    pub async fn kill_daemon(&mut self) {
+    pub(crate) async fn kill_daemon(&mut self) {
         let (_stop, serving) = self.daemon.take().expect("it runs");
         serving.abort();
         let _ = serving.await;
     }
 
     /// A dynamic VM, defined: startup 512 MiB, minimum 256 MiB, maximum 1 GiB.
-    pub async fn define(&self, name: &str) -> VmView {
+    pub(crate) async fn define(&self, name: &str) -> VmView {
         self.client.create(&definition(name)).await.expect("a new VM")
     }
 
     /// Defined, started, and its guest has spoken.
-    pub async fn run(&self, name: &str) -> FakeGuest {
+    pub(crate) async fn run(&self, name: &str) -> FakeGuest {
         self.define(name).await;
         self.client.start(name).await.expect("it starts");
         self.vm_until(name, "running", |vm| vm.state == VmState::Running).await;
         self.guest(name)
     }
 
-    pub fn guest(&self, name: &str) -> FakeGuest {
+    pub(crate) fn guest(&self, name: &str) -> FakeGuest {
         self.fake.guest(name).expect("it was launched")
     }
 
-    pub async fn vm(&self, name: &str) -> VmView {
+    pub(crate) async fn vm(&self, name: &str) -> VmView {
         self.client.vm(name).await.expect("it exists")
     }
 
     /// Waits until the VM is so.
-    pub async fn vm_until(&self, name: &str, what: &str, so: impl Fn(&VmView) -> bool) -> VmView {
+    pub(crate) async fn vm_until(&self, name: &str, what: &str, so: impl Fn(&VmView) -> bool) -> VmView {
         until(&format!("{name} {what}"), || async {
             let vm = self.vm(name).await;
             if so(&vm) { Ok(vm) } else { Err(format!("{vm:#?}")) }
@@ -125,12 +126,12 @@ impl Site {
         .await
     }
 
-    pub async fn events(&self) -> Vec<EventView> {
+    pub(crate) async fn events(&self) -> Vec<EventView> {
         self.client.events(&EventsQuery { limit: Some(1000), ..EventsQuery::default() }).await.expect("events")
     }
 
     /// Waits until an event of this kind is there.
-    pub async fn event(&self, kind: &str) -> EventView {
+    pub(crate) async fn event(&self, kind: &str) -> EventView {
         until(&format!("event {kind}"), || async {
             let events = self.events().await;
             events.iter().rev().find(|event| event.kind == kind).cloned().ok_or_else(|| format!("{events:#?}"))
@@ -139,7 +140,7 @@ impl Site {
     }
 
     /// A request byte for byte; status line and headers, and body.
-    pub async fn raw(&self, request: &str) -> (String, String) {
+    pub(crate) async fn raw(&self, request: &str) -> (String, String) {
         let mut stream = UnixStream::connect(&self.config.socket).await.expect("it listens");
         // A server that has heard enough may close before it heard all.
         let _ = stream.write_all(request.as_bytes()).await;
@@ -150,13 +151,13 @@ impl Site {
         (head.to_owned(), body.to_owned())
     }
 
-    pub fn write_definition(&self, name: &str, text: &str) {
+    pub(crate) fn write_definition(&self, name: &str, text: &str) {
         fs::create_dir_all(self.state("vms")).expect("a folder");
         fs::write(self.state("vms").join(name), text).expect("written");
     }
 }
 
-pub fn definition(name: &str) -> VmDefinition {
+pub(crate) fn definition(name: &str) -> VmDefinition {
     let memory = MemorySettings {
         dynamic: true,
         startup: mib(512),
@@ -170,12 +171,12 @@ pub fn definition(name: &str) -> VmDefinition {
 }
 
 /// A guest whose programs use so much.
-pub fn using(mib_used: u64) -> Behaviour {
+pub(crate) fn using(mib_used: u64) -> Behaviour {
     Behaviour { demand: mib(mib_used), ..Behaviour::default() }
 }
 
 /// The daemon's refusal.
-pub fn refusal<T: std::fmt::Debug>(outcome: Result<T, ClientError>) -> Problem {
+pub(crate) fn refusal<T: std::fmt::Debug>(outcome: Result<T, ClientError>) -> Problem {
     match outcome {
         Err(ClientError::Refused(problem)) => problem,
         other => panic!("not refused: {other:?}"),
@@ -184,7 +185,7 @@ pub fn refusal<T: std::fmt::Debug>(outcome: Result<T, ClientError>) -> Problem {
 
 /// Waits until `look` gives something; what it said instead is told if it
 /// never does.
-pub async fn until<T, F: Future<Output = Result<T, String>>>(what: &str, look: impl Fn() -> F) -> T {
+pub(crate) async fn until<T, F: Future<Output = Result<T, String>>>(what: &str, look: impl Fn() -> F) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match look().await {
