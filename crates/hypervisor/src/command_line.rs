@@ -135,7 +135,9 @@ impl Arguments {
     }
 
     fn disks(&mut self, definition: &VmDefinition) {
-        for (index, disk) in definition.disks.iter().enumerate() {
+        // A kernel that is booted directly takes the first place in QEMU's boot
+        // order, so disks begin at the second.
+        for ((index, place), disk) in (0_usize..).zip(1_usize..).zip(&definition.disks) {
             let format = match disk.format {
                 DiskFormat::Qcow2 => "qcow2",
                 DiskFormat::Raw => "raw",
@@ -144,7 +146,7 @@ impl Arguments {
             let mut drive = OsString::from(format!("if=none,id=disk{index},format={format},read-only={access},file="));
             drive.push(escaped(&disk.path));
             self.option("-drive", drive);
-            self.option("-device", format!("virtio-blk-pci,drive=disk{index},bootindex={index}"));
+            self.option("-device", format!("virtio-blk-pci,drive=disk{index},bootindex={place}"));
         }
     }
 
@@ -302,9 +304,9 @@ mod tests {
                 "-initrd /boot/initrd",
                 "-append console=ttyS0 quiet",
                 "-drive if=none,id=disk0,format=qcow2,read-only=off,file=/srv/a,,b.qcow2",
-                "-device virtio-blk-pci,drive=disk0,bootindex=0",
+                "-device virtio-blk-pci,drive=disk0,bootindex=1",
                 "-drive if=none,id=disk1,format=raw,read-only=on,file=/srv/data",
-                "-device virtio-blk-pci,drive=disk1,bootindex=1",
+                "-device virtio-blk-pci,drive=disk1,bootindex=2",
                 "-netdev user,id=net0,hostfwd=tcp:127.0.0.1:2222-:22",
                 "-device virtio-net-pci,netdev=net0,romfile=",
                 "-netdev tap,id=net1,ifname=tap0,script=no,downscript=no",
