@@ -1,11 +1,11 @@
 //! [`Guest`]: what a test guest is, as a definition that the daemon accepts.
 
-use std::{path::PathBuf, time::Duration};
+use std::{fs::File, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
 use dynmem_api::{Integration, VmState, VmView};
 use dynmem_core::MemorySettings;
-use dynmem_definition::{Accelerator, Boot, VmDefinition};
+use dynmem_definition::{Accelerator, Boot, Disk, DiskFormat, VmDefinition};
 use dynmem_guest_image::Image;
 use dynmem_units::Bytes;
 use dynmem_workload::PORT_NAME;
@@ -24,6 +24,9 @@ pub struct Guest {
     pub memory: MemorySettings,
     /// Whether its agent runs. Without, the balloon's statistics must do.
     pub agent: bool,
+    /// Swap, as every server has some: a burst that is faster than the host
+    /// slows the guest down then, and kills nothing in it.
+    pub swap: Bytes,
 }
 
 impl Guest {
@@ -31,7 +34,7 @@ impl Guest {
     pub fn new(name: &str, startup: u64, minimum: u64, maximum: u64) -> Self {
         let [startup, minimum, maximum] = [startup, minimum, maximum].map(Bytes::from_mib);
         let memory = MemorySettings { dynamic: true, startup, minimum, maximum, ..MemorySettings::default() };
-        Self { name: name.to_owned(), memory, agent: true }
+        Self { name: name.to_owned(), memory, agent: true, swap: Bytes::from_mib(512) }
     }
 
     /// Its definition in `lab`. Without an image there is nothing to boot:
@@ -41,7 +44,7 @@ impl Guest {
         let boot = image.map(|image| Boot {
             kernel: Some(image.kernel.clone()),
             initrd: Some(image.initrd.clone()),
-            cmdline: Some(image.cmdline(self.agent)),
+            cmdline: Some(format!("{} dynmem.swap=vda", image.cmdline(self.agent))),
             ..Boot::default()
         });
         VmDefinition {
@@ -49,7 +52,7 @@ impl Guest {
             vcpus: 1,
             accelerator: Accelerator::Auto,
             boot: boot.unwrap_or_default(),
-            disks: Vec::new(),
+            disks: vec![Disk { path: lab.swap_file(&self.name), format: DiskFormat::Raw, read_only: false }],
             networks: Vec::new(),
             vnc: None,
             extra_args: [
@@ -71,8 +74,14 @@ impl Lab {
         self.run_dir(vm).join("workload.sock")
     }
 
+    /// The file behind a guest's swap; it takes no more space than is used.
+    fn swap_file(&self, vm: &str) -> PathBuf {
+        self.root().join(format!("{vm}.swap"))
+    }
+
     /// Defines the guest; it is off.
     pub async fn define(&self, guest: &Guest, image: Option<&Image>) -> Result<VmView> {
+        File::create(self.swap_file(&guest.name))?.set_len(guest.swap.get())?;
         let created = self.client().create(&guest.definition(self, image)).await;
         created.with_context(|| format!("Could not create {}", guest.name))
     }

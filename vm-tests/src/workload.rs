@@ -47,9 +47,10 @@ impl Workload {
         self.with("shrink", move |client| client.shrink(bytes, PATIENCE)).await
     }
 
-    /// Waits until the guest holds what it is to hold. An error if it does not
+    /// Waits until the guest holds what it is to hold; returns how much of it is
+    /// in memory and not in swap. An error if it does not
     /// within `limit`, or if the guest's out-of-memory killer took some of it.
-    pub async fn settle(&mut self, limit: Duration) -> Result<Status> {
+    pub async fn settle(&mut self, limit: Duration) -> Result<Bytes> {
         let status = self.with("settle", move |client| client.settle(limit)).await?;
         anyhow::ensure!(
             status.is_settled(),
@@ -60,7 +61,7 @@ impl Workload {
             limit.as_secs()
         );
         anyhow::ensure!(status.oom_kills == 0, "{} ran out of memory: {status:?}", self.vm);
-        Ok(status)
+        Ok(status.held_bytes.saturating_sub(status.swap_used_bytes))
     }
 
     /// How it goes.

@@ -58,7 +58,7 @@ async fn serves(mut pair: Pair) -> Result<()> {
     ensure!(pair.web.verify().await?.broken == 0 && pair.db.verify().await?.broken == 0);
     pair.web.shrink(Bytes::from_mib(350)).await?;
     pair.db.grow(Bytes::from_mib(350), None).await?;
-    let held = pair.db.settle(SETTLED).await?.held_bytes;
+    let held = pair.db.settle(SETTLED).await?;
     let served = |vm: &VmView| vm.demand_bytes >= held && is_served(vm);
     pair.lab.until_vm("db", "served by the new daemon", SERVED, served).await?;
     ensure!(pair.web.verify().await?.broken == 0 && pair.db.verify().await?.broken == 0);

@@ -15,7 +15,7 @@ async fn load(lab: &Lab, name: &str, workload: &mut Workload, mib: u64) -> Resul
 /// The same, at so many MiB per second.
 async fn load_at(lab: &Lab, name: &str, workload: &mut Workload, mib: u64, per_second: u64) -> Result<VmView> {
     workload.grow(Bytes::from_mib(mib), Some(Bytes::from_mib(per_second))).await?;
-    let held = workload.settle(SETTLED).await?.held_bytes;
+    let held = workload.settle(SETTLED).await?;
     let served = |vm: &VmView| vm.demand_bytes >= held && is_served(vm);
     lab.until_vm(name, "demand and buffer are met", SERVED, served).await
 }

@@ -79,7 +79,7 @@ async fn measure(image: &Image, spikes: u32) -> Result<(String, Vec<u32>)> {
 
 /// Waits until guest and host are done with the last spike.
 async fn served(lab: &Lab, workload: &mut Workload) -> Result<()> {
-    let held = workload.settle(SETTLES_WITHIN).await?.held_bytes;
+    let held = workload.settle(SETTLES_WITHIN).await?;
     let served = |vm: &dynmem_api::VmView| vm.demand_bytes >= held && is_served(vm);
     lab.until_vm("spiky", "has demand and buffer", SETTLES_WITHIN, served).await.map(drop)
 }
