@@ -11,7 +11,10 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     process,
-    sync::{Mutex, Once, PoisonError},
+    sync::{
+        Mutex, Once, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -22,6 +25,9 @@ use tokio::signal::unix::{SignalKind, signal};
 /// Folders of the labs that exist. The one place where a signal's thread and
 /// the labs meet.
 static FOOTPRINTS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// A signal has come: what fails from now on fails because of it.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// How long a killed process may take to be gone.
 const GONE_WITHIN: Duration = Duration::from_secs(10);
@@ -74,6 +80,11 @@ pub fn processes(root: &Path) -> Vec<(u32, String)> {
         .collect()
 }
 
+/// True once this process was told to end.
+pub(crate) fn interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
+}
+
 /// Kills what runs on `root` and removes it. A daemon goes first, so that it
 /// starts nothing new.
 fn sweep(root: &Path) {
@@ -110,6 +121,7 @@ fn watch_signals() {
     ONCE.call_once(|| {
         let spawned = thread::Builder::new().name("signals".to_owned()).spawn(|| {
             let number = wait_for_signal();
+            INTERRUPTED.store(true, Ordering::Relaxed);
             let footprints = FOOTPRINTS.lock().unwrap_or_else(PoisonError::into_inner);
             eprintln!("\nInterrupted: cleaning up");
             footprints.iter().for_each(|root| sweep(root));

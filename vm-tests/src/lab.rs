@@ -245,7 +245,7 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        if !self.finished {
+        if !self.finished && !cleanup::interrupted() {
             eprintln!("The lab ended early. The daemon's last words:\n{}", self.log_tail());
         }
         if let Some(mut daemon) = self.daemon.take() {

@@ -15,7 +15,7 @@ mod play;
 mod screen;
 mod verdict;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use dynmem_units::Bytes;
@@ -48,6 +48,9 @@ pub(crate) struct Options {
     /// How long the play takes, the boot excluded
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u16).range(5..=3600), value_name = "SECONDS")]
     seconds: u16,
+    /// Writes every sample as a JSON line to this file
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
 }
 
 /// What the play and its samples came to.
@@ -68,6 +71,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let image = build::image()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcome = runtime.block_on(perform(options, &image))?;
+    if let Some(path) = &options.trace {
+        let lines: Vec<String> = outcome.samples.iter().map(|sample| sample.to_json().to_string()).collect();
+        fs::write(path, lines.join("\n")).with_context(|| format!("Could not write {}", path.display()))?;
+    }
     report::print(&metrics(&outcome, options), options.json);
     if !outcome.failures.is_empty() {
         bail!("{} promises were broken:\n  {}", outcome.failures.len(), outcome.failures.join("\n  "));
@@ -176,10 +183,22 @@ fn metrics(outcome: &Outcome, options: &Options) -> Vec<Metric> {
     .collect()
 }
 
+/// How much memory the guests were given and gave back, by QEMU's own numbers.
+fn moved(samples: &[Sample]) -> (Bytes, Bytes) {
+    let (mut added, mut removed) = (Bytes::ZERO, Bytes::ZERO);
+    for pair in samples.windows(2) {
+        for (before, after) in pair[0].guests.iter().zip(&pair[1].guests) {
+            let (Some(before), Some(after)) = (before.lent, after.lent) else { continue };
+            added = added.saturating_add(after.assigned().saturating_sub(before.assigned()));
+            removed = removed.saturating_add(before.assigned().saturating_sub(after.assigned()));
+        }
+    }
+    (added, removed)
+}
+
 /// What was seen, and where to go next.
 fn farewell(outcome: &Outcome) {
-    let moved = outcome.samples.iter().rev().find_map(|sample| Some(&sample.host.as_ref()?.counters));
-    let (added, removed) = moved.map_or((Bytes::ZERO, Bytes::ZERO), |moved| (moved.added_bytes, moved.removed_bytes));
+    let (added, removed) = moved(&outcome.samples);
     eprintln!(
         "\nFour guests with maxima of 4 GiB together lived on {} MiB. {} MiB were given and {} MiB taken back,\n\
          and in {} samples of QEMU's own numbers the pool was never exceeded.\n\n\

@@ -13,6 +13,7 @@ use anyhow::Result;
 use dynmem_api::{Client, HostView, VmView};
 use dynmem_units::Bytes;
 use dynmem_vm_tests::{Lab, Lent, Monitor};
+use serde_json::{Value, json};
 use tokio::{
     sync::watch,
     task::JoinHandle,
@@ -35,6 +36,26 @@ pub(crate) struct Sample {
 }
 
 impl Sample {
+    /// The sample for programs, sizes in MiB.
+    pub(crate) fn to_json(&self) -> Value {
+        let guest = |guest: &Sighting| {
+            json!({
+                "name": guest.name,
+                "state": guest.view.as_ref().map(|view| view.state),
+                "assigned_mib": guest.lent.map(|lent| lent.assigned().mib()),
+                "plugged_mib": guest.lent.map(|lent| lent.plugged.mib()),
+                "demand_mib": guest.view.as_ref().map(|view| view.demand_bytes.mib()),
+                "target_mib": guest.view.as_ref().map(|view| view.target_bytes.mib()),
+                "driver": guest.view.as_ref().map(|view| &view.driver),
+            })
+        };
+        json!({
+            "at_ms": u64::try_from(self.at.as_millis()).unwrap_or(u64::MAX),
+            "available_mib": self.host.as_ref().map(|host| host.available_bytes.mib()),
+            "guests": self.guests.iter().map(guest).collect::<Vec<_>>(),
+        })
+    }
+
     /// The guest with this name.
     pub(crate) fn of(&self, name: &str) -> Option<&Sighting> {
         self.guests.iter().find(|guest| guest.name == name)

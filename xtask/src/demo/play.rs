@@ -122,7 +122,10 @@ impl Play<'_> {
     /// Some guests need `more` each, get it, and need it no longer.
     async fn wave(&mut self, busy: &[&'static str], more: Bytes, disasters: bool) -> Result<()> {
         let who = busy.join(" and ");
-        let ends = self.scene(&format!("{who} busy: {more} more{}", if busy.len() > 1 { " each" } else { "" }));
+        let ends = self.scene(&match busy {
+            [_] => format!("{who} is busy and needs {} MiB more", more.mib()),
+            _ => format!("{who} are busy and need {} MiB more each", more.mib()),
+        });
         for name in busy {
             self.workload(name)?.grow(more, Some(GROWTH)).await?;
         }

@@ -64,12 +64,20 @@ async fn draw(mut samples: watch::Receiver<Sample>, mut captions: watch::Receive
         if lines_drawn > 0 {
             let _ = write!(output, "\x1b[{lines_drawn}A"); // up to where the last one began
         }
+        let columns = columns();
         for line in picture.lines() {
-            let _ = writeln!(output, "{line}\x1b[K"); // and no rest of a longer line
+            let shown: String = line.chars().take(columns).collect(); // a wrapped line would count as two
+            let _ = writeln!(output, "{shown}\x1b[K"); // and no rest of a longer line
         }
         lines_drawn = picture.lines().count();
         let _ = io::stderr().write_all(output.as_bytes());
     }
+}
+
+/// The terminal's width; any width where there is none.
+fn columns() -> usize {
+    let size = rustix::termios::tcgetwinsize(io::stderr()).ok();
+    size.filter(|size| size.ws_col > 0).map_or(usize::MAX, |size| size.ws_col.into())
 }
 
 fn picture(sample: &Sample, caption: &str) -> String {
