@@ -31,6 +31,8 @@ const GREETING_PATIENCE: Duration = Duration::from_secs(30);
 const KNOCK_PAUSE: Duration = Duration::from_millis(5);
 /// How often balloon statistics are asked for until somebody says otherwise.
 pub(crate) const STATISTICS_SECONDS: u32 = 1;
+/// What QEMU logs of a power-off, see [`crate::command_line()`]: no news.
+pub(crate) const SHUTDOWN_TRACE: &str = "qemu_system_shutdown_request";
 /// How much of the log is shown in a message.
 const LOG_TAIL_BYTES: u64 = 2048;
 const LOG_TAIL_LINES: usize = 8;
@@ -274,7 +276,8 @@ pub(crate) fn prepare_directory(dir: &RunDir) -> Result<(), LaunchError> {
 pub(crate) fn log_tail(dir: &RunDir) -> String {
     let length = fs::metadata(dir.log()).map_or(0, |metadata| metadata.len());
     let text = read_log(dir, length.saturating_sub(LOG_TAIL_BYTES), LOG_TAIL_BYTES);
-    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let lines: Vec<&str> =
+        text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with(SHUTDOWN_TRACE)).collect();
     let tail = lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("; ");
     tail.chars().map(|character| if character.is_control() { '?' } else { character }).collect()
 }

@@ -91,6 +91,8 @@ pub struct Machine {
     pub(crate) rates: Rates,
     /// A reset came that nobody held: what `query-balloon` says is stale.
     pub(crate) unarranged_reset: bool,
+    /// Its end is wanted: nobody will look for the reason in its log.
+    end_asked: bool,
     gone: bool,
 }
 
@@ -112,6 +114,7 @@ impl Machine {
             pending: VecDeque::new(),
             rates: Rates::default(),
             unarranged_reset: false,
+            end_asked: false,
             gone: false,
         }
     }
@@ -209,6 +212,7 @@ impl Machine {
 
     /// Ends QEMU in order; told by [`MachineEvent::Exited`].
     pub async fn quit(&mut self) -> Result<(), MachineError> {
+        self.end_asked = true;
         match self.client.call(commands::Quit {}).await {
             Ok(_) | Err(QmpError::Closed) => Ok(()), // it may be gone before its answer is
             Err(error) => Err(error.into()),
@@ -217,6 +221,7 @@ impl Machine {
 
     /// Ends QEMU at once; told by [`MachineEvent::Exited`].
     pub fn kill(&mut self) {
+        self.end_asked = true;
         self.process.kill();
     }
 
@@ -298,7 +303,7 @@ impl Machine {
 
     fn bury(&mut self, exit: MachineExit) -> MachineEvent {
         self.gone = true;
-        let kept = exit != MachineExit::Code(0) && keep_log_only(&self.dir);
+        let kept = !self.end_asked && exit != MachineExit::Code(0) && keep_log_only(&self.dir);
         if !kept && let Err(error) = self.dir.remove() {
             warn!(machine = %self.record.name, %error, "could not remove {}", self.dir.path().display());
         }

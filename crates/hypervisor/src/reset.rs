@@ -29,7 +29,7 @@ use tracing::warn;
 use crate::{
     Machine, MachineError, RunState,
     events::{Held, Translator},
-    launch::read_log,
+    launch::{SHUTDOWN_TRACE, read_log},
 };
 
 /// Resets come in groups: the guest's own, that was held; and the firmware's
@@ -106,7 +106,7 @@ impl Machine {
     /// reason was missed. QEMU logs a power-off (`-trace`), but no reset.
     pub(crate) fn shutdown_state(&mut self) -> RunState {
         let log = read_log(&self.dir, self.record.log_bytes_at_reset, LOG_BYTES_MAX);
-        if log.contains("qemu_system_shutdown_request") {
+        if log.contains(SHUTDOWN_TRACE) {
             self.translator.held = Some(Held::PoweredOff);
             RunState::PoweredOff
         } else {

@@ -4,7 +4,7 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use dynmem_core::MemorySettings;
-use dynmem_definition::{Accelerator, Boot, Disk, DiskFormat, VmDefinition};
+use dynmem_definition::{Accelerator, Boot, Disk, DiskFormat, Network, VmDefinition};
 use dynmem_hypervisor::{Hypervisor, Launch, LaunchError, Machine, MachineEvent, MachineExit, Qemu, RunState};
 use dynmem_units::Bytes;
 use rustix::process::{Pid, Signal, kill_process};
@@ -246,4 +246,67 @@ async fn a_second_launch_of_the_same_machine_is_refused_and_hurts_nobody() {
     assert!(matches!(error, LaunchError::SocketInUse(_)), "{error}");
     assert_eq!(machine.state().await.expect("still there"), RunState::Running);
     end(machine).await;
+}
+
+#[tokio::test]
+async fn every_kind_of_device_starts_in_the_sandbox() {
+    let directory = Lab::new();
+    let mut launch = launch(&directory);
+    let disk = directory.path().join("data,disk");
+    fs::File::create(&disk).expect("a file").set_len(16 << 20).expect("sparse");
+    let definition = &mut launch.definition;
+    definition.vcpus = 2;
+    definition.disks = vec![Disk { path: disk, format: DiskFormat::Raw, read_only: true }];
+    definition.networks = vec![Network::User { forward: Vec::new(), mac: Some("52:54:00:12:34:56".to_owned()) }];
+    definition.vnc = Some(format!("unix:{}", directory.path().join("vnc.sock").display()));
+    definition.extra_args = vec![
+        "-chardev".to_owned(),
+        format!("socket,id=second,server=on,wait=off,path={}", directory.path().join("second.sock").display()),
+        "-device".to_owned(),
+        "virtserialport,bus=serial0.0,chardev=second,name=org.example.second".to_owned(),
+    ];
+    let mut machine = qemu().await.launch(&launch).await.expect("a machine");
+    assert_eq!(machine.state().await.expect("a state"), RunState::Running);
+    end(machine).await;
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_told_in_qemus_words() {
+    let directory = Lab::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("bound").port();
+    let mut launch = launch(&directory);
+    launch.definition.networks = vec![Network::User { forward: vec![format!("tcp:127.0.0.1:{port}-:22")], mac: None }];
+    let error = qemu().await.launch(&launch).await.expect_err("the port is taken");
+    assert!(error.to_string().contains(&format!("127.0.0.1:{port}")), "{error}");
+}
+
+#[tokio::test]
+async fn after_an_unexpected_end_the_log_stays_until_the_next_launch() {
+    let directory = Lab::new();
+    let (qemu, launch) = (qemu().await, launch(&directory));
+    let mut machine = qemu.launch(&launch).await.expect("a machine");
+    fs::write(machine.run_dir().log(), "qemu: something broke\n").expect("a log");
+    let pid = machine.pid().and_then(|pid| Pid::from_raw(pid.cast_signed())).expect("a process");
+    kill_process(pid, Signal::KILL).expect("ours");
+    assert_eq!(machine.next_event().await, MachineEvent::Exited(MachineExit::Signal(9)));
+    assert_eq!(machine.log_tail(), "qemu: something broke");
+    assert!(qemu.attach(&launch.run_dir).await.expect("no error").is_none());
+    let left: Vec<_> = fs::read_dir(&launch.run_dir).expect("kept").flatten().map(|entry| entry.file_name()).collect();
+    assert_eq!(left, ["qemu.log"]);
+
+    let machine = qemu.launch(&launch).await.expect("a machine");
+    assert_eq!(machine.log_tail(), "", "a new machine, a new log");
+    end(machine).await;
+}
+
+#[tokio::test]
+async fn a_launch_that_broke_off_is_cleared() {
+    let directory = Lab::new();
+    let (qemu, launch) = (qemu().await, launch(&directory));
+    let mut machine = qemu.launch(&launch).await.expect("a machine");
+    fs::remove_file(machine.run_dir().record()).expect("a record"); // as if the daemon had died before it
+    assert!(qemu.attach(&launch.run_dir).await.expect("no error").is_none());
+    assert_eq!(machine.next_event().await, MachineEvent::Exited(MachineExit::Signal(9)));
+    assert!(!launch.run_dir.exists());
 }
