@@ -12,6 +12,7 @@ use std::{
 use dynmem_core::DeviceFacts;
 use dynmem_definition::VmDefinition;
 use dynmem_hypervisor::{AttachError, Hypervisor, Machine, MachineRecord, RunDir, RunState};
+use dynmem_units::Bytes;
 use tokio::task::JoinSet;
 
 use crate::driver::{Attached, MachineInfo, devices_of};
@@ -34,6 +35,8 @@ pub(crate) struct Adoption {
     pub(crate) found: BTreeMap<String, Found>,
     /// Sentences about what was found and can't be adopted.
     pub(crate) complaints: Vec<String>,
+    /// Memory that is in use by machines that can't be adopted.
+    pub(crate) out_of_reach: Bytes,
 }
 
 /// Looks for machines under `run_root`; those of `definitions` can be adopted.
@@ -56,9 +59,12 @@ pub(crate) async fn look(hypervisor: &Hypervisor, run_root: &Path, definitions: 
             }
             Ok((name, run_dir, false, Ok(Some(found)))) => {
                 let pid = found.info.pid.map_or_else(String::new, |pid| format!(" as process {pid}"));
+                let held = found.devices.assigned().saturating_add(found.devices.overhead);
+                adoption.out_of_reach = adoption.out_of_reach.saturating_add(held);
                 adoption.complaints.push(format!(
-                    "A machine of {name} runs{pid} in {}, and no definition of {name} can be read: it is left alone, and its memory is not accounted for",
-                    run_dir.display()
+                    "A machine of {name} runs{pid} in {}, and no definition of {name} can be read: it is left alone, and its {} MiB are kept out of the pool until the daemon's next start",
+                    run_dir.display(),
+                    held.mib()
                 ));
             }
             Ok((name, _, _, Err(error))) => {

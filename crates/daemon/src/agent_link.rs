@@ -120,6 +120,14 @@ impl Connection {
         self.told_at.map_or_else(Instant::now, |at| at + TELL_GAP)
     }
 
+    /// Greets whoever has not been greeted; once for each hello.
+    fn greet(&mut self) {
+        if !std::mem::replace(&mut self.greeted, true) && self.out.is_empty() {
+            self.news = true;
+            self.queue(&HostMessage::Welcome(Welcome { protocol: PROTOCOL, heartbeat_ms: HEARTBEAT_MS }));
+        }
+    }
+
     fn queue(&mut self, message: &HostMessage) {
         // Our own messages are small and right; one that is not is not sent.
         if let Ok(line) = encode(message) {
@@ -189,6 +197,8 @@ impl AgentLink {
             match message {
                 Ok(GuestMessage::Report(report)) => match self.limits.believe(&report) {
                     Ok(believed) => {
+                        // An agent that was there before us says no hello.
+                        connection.greet();
                         connection.waiting = Some(believed);
                         let urgent = report.reason == Reason::Pressure;
                         if urgent || bytes.is_empty() {
@@ -219,11 +229,8 @@ impl AgentLink {
 
     fn greet(&mut self, connection: &mut Connection, agent_version: String, kernel: String) {
         self.status.send_modify(|status| status.hello = Some((agent_version, kernel)));
-        connection.greeted = true;
-        connection.news = true;
-        if connection.out.is_empty() {
-            connection.queue(&HostMessage::Welcome(Welcome { protocol: PROTOCOL, heartbeat_ms: HEARTBEAT_MS }));
-        }
+        connection.greeted = false;
+        connection.greet();
     }
 
     fn tell(&mut self, connection: &mut Connection) {
@@ -251,3 +258,6 @@ fn write_some(writer: &mut OwnedWriteHalf, out: &mut Vec<u8>) -> bool {
         Err(error) => error.kind() == io::ErrorKind::WouldBlock,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -64,8 +64,9 @@ impl Daemon {
             log.record(None, "event-log", notice.to_string(), &[]);
         }
         tell_start(&mut log, host_config, &hypervisor);
-        let (supervisor, commands, snapshots, facts) = supervise(config, hypervisor, host_config, log).await?;
+        // Before anybody is touched: with the socket taken, this is not our place.
         let socket = ApiSocket::bind(&config.socket)?;
+        let (supervisor, commands, snapshots, facts) = supervise(config, hypervisor, host_config, log).await?;
         let shared = http::Shared { commands, snapshots, events };
         Ok(Self { supervisor, socket, shared, facts, log_thread, _lock: lock })
     }
@@ -75,7 +76,7 @@ impl Daemon {
         let Self { supervisor, socket, shared, facts, log_thread, _lock } = self;
         let watching = tokio::spawn(host::watch(HostReader::at("/"), facts));
         let (stopping, stopped) = watch::channel(false);
-        let mut serving = std::pin::pin!(http::serve(socket.listener(), http::router(shared), stopped));
+        let mut serving = Box::pin(http::serve(socket.listener(), http::router(shared), stopped));
         systemd::notify(systemd::READY);
         tokio::select! {
             () = supervisor.run() => tracing::error!("the supervisor ended by itself"),
@@ -89,6 +90,7 @@ impl Daemon {
         if timeout(FAREWELL, serving).await.is_err() {
             tracing::debug!("some connections were cut off");
         }
+        // Nobody is left who could write: the log's thread ends.
         let _ = tokio::task::spawn_blocking(move || log_thread.join()).await;
     }
 }
@@ -135,8 +137,10 @@ async fn supervise(
             .map(|damage| DamagedDefinition { path: damage.path.clone(), error: damage.to_string() })
             .collect(),
     };
+    // What nobody here can take back is as good as the host's own.
+    let reserve = host_config.reserve.saturating_add(adoption.out_of_reach).min(host_config.memory);
     let mut supervisor = Supervisor::new(Parts {
-        engine: Engine::new(host_config),
+        engine: Engine::new(HostConfig { reserve, ..host_config }),
         clock: Clock::start(),
         hypervisor,
         definitions: Arc::new(definitions),

@@ -112,10 +112,17 @@ async fn a_machine_that_does_not_answer_is_charged_at_its_worst_until_it_does() 
 async fn a_machine_without_a_definition_is_told_and_left_alone() {
     let mut site = Site::new().await;
     let guest = site.run("web01").await;
+    let before = site.client.host().await.expect("the host");
     site.kill_daemon().await;
     fs::write(site.state("vms/web01.toml"), "name = 1").expect("written");
     site.start_daemon().await;
     assert!(site.event("orphan").await.message.starts_with("A machine of web01 runs"));
     assert_eq!(guest.snapshot().boots, 1);
     assert!(site.state("run/web01/qmp.sock").exists(), "it goes on");
+    let host = site.client.host().await.expect("the host");
+    assert_eq!(
+        host.reserve_bytes,
+        before.reserve_bytes.saturating_add(before.charged_bytes),
+        "what it holds is not lent again"
+    );
 }

@@ -255,3 +255,16 @@ async fn a_start_that_waits_for_memory_can_be_cancelled() {
     let problem = refusal(starting.await.expect("no panic"));
     assert_eq!((problem.status, problem.detail.as_str()), (409, "The start of waits was cancelled by a stop"));
 }
+
+#[tokio::test]
+async fn whoever_waits_when_the_daemon_ends_is_told_so() {
+    let mut site = Site::new().await;
+    let deaf = site.run("deaf").await;
+    deaf.change(|behaviour| behaviour.obeys_power_button = false).await;
+    let client = site.client.clone();
+    let stopping = tokio::spawn(async move { client.stop("deaf", &StopRequest::default()).await });
+    site.vm_until("deaf", "stopping", |vm| vm.state == VmState::Stopping).await;
+    site.stop_daemon().await;
+    let problem = refusal(stopping.await.expect("no panic"));
+    assert!(problem.status == 503 && problem.detail.contains("shutting down"), "{problem:?}");
+}
