@@ -15,7 +15,8 @@ async fn a_guest_outlives_the_daemon_and_keeps_its_memory() {
     let mut site = Site::new().await;
     let guest = site.run("web01").await;
     guest.change(|behaviour| behaviour.demand = mib(800)).await;
-    let before = site.vm_until("web01", "grown", |vm| vm.assigned_bytes >= mib(960)).await;
+    let grown = |vm: &dynmem_api::VmView| vm.demand_bytes >= mib(800) && vm.assigned_bytes == vm.target_bytes;
+    let before = site.vm_until("web01", "grown", grown).await;
     for orderly in [true, false] {
         if orderly {
             site.stop_daemon().await;

@@ -33,7 +33,7 @@ async fn a_loaded_guest_grows_and_an_idle_one_gives_when_it_is_needed() {
 
     // A start needs more than is free: the idle give, and never below minimum.
     let mut late = definition("late");
-    (late.memory.startup, late.memory.minimum) = (mib(192), mib(64));
+    (late.memory.startup, late.memory.minimum) = (mib(128), mib(64));
     site.client.create(&late).await.expect("a new VM");
     site.client.start("late").await.expect("surplus makes room");
     for name in ["idle2", "idle3"] {

@@ -1,4 +1,4 @@
-//! One VM's driver: the task that owns its [`Machine`](dynmem_hypervisor::Machine).
+//! One VM's driver: the task that owns its [`Machine`].
 //!
 //! ```text
 //!  supervisor ──Order──▶ Handle ──▶ task: carries out orders in their order,
