@@ -8,10 +8,10 @@ use tokio::{
     net::{UnixListener, UnixStream},
     sync::{mpsc, watch},
     task::JoinHandle,
-    time::timeout,
+    time::{Instant, timeout},
 };
 
-use super::{AgentLink, AgentStatus, Limits};
+use super::{AgentLink, AgentStatus, CHUNK_BYTES, Connection, Limits, WINDOW, WINDOW_BYTES};
 use crate::fact::{Fact, FactSender, News};
 
 /// A link whose guest is the test.
@@ -161,4 +161,16 @@ async fn a_connection_that_ends_is_made_again() {
         guest.write_all(&report(number)).await.expect("open");
         assert_eq!(bench.report().await.available, Bytes::new(number));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn so_many_bytes_are_read_in_a_moment_and_then_no_more() {
+    let mut connection = Connection::new();
+    connection.count(WINDOW_BYTES - 1);
+    assert!(connection.read_at() <= Instant::now());
+    connection.count(CHUNK_BYTES);
+    assert_eq!(connection.read_at(), Instant::now() + WINDOW, "the rest waits in the guest");
+    tokio::time::advance(WINDOW).await;
+    connection.count(0);
+    assert!(connection.read_at() <= Instant::now());
 }
