@@ -6,7 +6,7 @@
 //!             ──▶ admit:   starts take what nobody is entitled to
 //!             ──▶ reclaim: what was missing is asked back from surplus, and only that
 //! ```
-//! Shares are weighted max-min within a rank ([`crate::share`]); a rank is
+//! Shares are weighted max-min within a rank ([`crate::share()`]); a rank is
 //! served only when the one before is. Memory on its way back counts as coming
 //! once, so nothing is asked twice.
 
