@@ -46,7 +46,7 @@ pub use error::{AttachError, LaunchError, MachineError, ProbeError};
 pub use events::MachineEvent;
 pub use machine::{Machine, Ordered, RunState};
 pub use paths::RunDir;
-pub use plan::{ChosenAccelerator, MachinePlan, overhead_estimate};
+pub use plan::{ChosenAccelerator, MachinePlan};
 pub use probe::Qemu;
 pub use process::MachineExit;
 pub use record::MachineRecord;

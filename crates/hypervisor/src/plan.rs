@@ -66,19 +66,20 @@ impl MachinePlan {
             boot,
             plug_max: rest.align_down(Bytes::BLOCK),
             plug_block: Bytes::BLOCK,
-            overhead: overhead_estimate(definition, accelerator),
+            overhead: overhead_estimate(definition, accelerator, boot.saturating_add(rest)),
         }
     }
 }
 
 /// An upper estimate of the memory that the hypervisor takes for a machine of
-/// this definition besides the guest's own.
-pub fn overhead_estimate(definition: &VmDefinition, accelerator: ChosenAccelerator) -> Bytes {
+/// this definition besides the guest's own, which `reach` bounds: a maximum
+/// beyond the host (1 TiB by default) needs no page tables.
+fn overhead_estimate(definition: &VmDefinition, accelerator: ChosenAccelerator, reach: Bytes) -> Bytes {
     let devices = (definition.disks.len() + definition.networks.len()) as u64;
     // The page tables that map the guest: 8 bytes for each 4 KiB page, twice
     // (QEMU's own; KVM's second-level tables, or the dirty bitmaps of TCG).
     let most = if definition.memory.dynamic { definition.memory.maximum } else { definition.memory.startup };
-    let page_tables = most.max(definition.memory.startup).scale(2 * 8, 4096).min(Bytes::from_mib(256));
+    let page_tables = most.max(definition.memory.startup).min(reach).scale(2 * 8, 4096).min(Bytes::from_mib(256));
     let parts = [
         BASE,
         Bytes::new(PER_VCPU.get() * u64::from(definition.vcpus)),
@@ -96,6 +97,8 @@ mod tests {
     use dynmem_definition::Accelerator;
 
     use super::*;
+
+    const HOST: Bytes = Bytes::from_mib(256 << 10);
 
     fn definition(dynamic: bool) -> VmDefinition {
         let memory = MemorySettings { dynamic, maximum: Bytes::GIB, ..MemorySettings::default() };
@@ -123,9 +126,9 @@ mod tests {
     #[test]
     fn the_overhead_covers_what_was_measured_and_grows_with_the_machine() {
         let small = definition(true);
-        let tcg = overhead_estimate(&small, ChosenAccelerator::Tcg);
+        let tcg = overhead_estimate(&small, ChosenAccelerator::Tcg, HOST);
         assert!(tcg >= Bytes::from_mib(87) && tcg <= Bytes::from_mib(128), "{tcg}");
-        assert!(overhead_estimate(&small, ChosenAccelerator::Kvm) < tcg);
+        assert!(overhead_estimate(&small, ChosenAccelerator::Kvm, HOST) < tcg);
         for grow in [
             (|larger| larger.vcpus = 8) as fn(&mut VmDefinition),
             |larger| larger.vnc = Some("127.0.0.1:1".to_owned()),
@@ -133,7 +136,11 @@ mod tests {
         ] {
             let mut larger = small.clone();
             grow(&mut larger);
-            assert!(overhead_estimate(&larger, ChosenAccelerator::Tcg) > tcg);
+            assert!(overhead_estimate(&larger, ChosenAccelerator::Tcg, HOST) > tcg);
         }
+        let mut boundless = small;
+        boundless.memory.maximum = Bytes::from_mib(1 << 20);
+        let on_a_small_host = overhead_estimate(&boundless, ChosenAccelerator::Tcg, Bytes::from_mib(1024));
+        assert_eq!(on_a_small_host, tcg, "the default maximum costs nothing that the host does not have");
     }
 }

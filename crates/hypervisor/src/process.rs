@@ -182,3 +182,57 @@ impl ProcessStat {
         Some(Self { start_ticks: number(22)?, cpu_time, zombie: *fields.first()? == "Z" })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Stdio;
+
+    use super::*;
+
+    fn sleep(seconds: &str) -> Command {
+        let mut command = Command::new("sleep");
+        command.arg(seconds).stdout(Stdio::null()).stderr(Stdio::null()); // a failed test's pipes must close
+        command
+    }
+
+    #[tokio::test]
+    async fn only_the_process_that_was_recorded_is_adopted() {
+        let mut child = RealProcess::spawn(&mut sleep("60.125")).expect("a child");
+        let (pid, ours) = (child.pid(), Path::new("60.125"));
+        // Between fork and exec the command line is still this program's.
+        while RealProcess::adopt(pid, None, ours).expect("readable").is_none() {
+            tokio::task::yield_now().await;
+        }
+        let ticks = ProcessStat::read(pid).expect("it lives").start_ticks;
+        let adopt = |ticks, dir| RealProcess::adopt(pid, Some(ticks), Path::new(dir)).expect("readable").is_some();
+        assert!(adopt(ticks, "60.125"));
+        assert!(!adopt(ticks + 1, "60.125"), "started at another time");
+        assert!(!adopt(ticks, "/run/web01"), "works for another machine");
+        child.kill();
+        assert_eq!(child.exited().await, MachineExit::Signal(9));
+        assert!(!adopt(ticks, "60.125"), "gone");
+        assert_eq!(child.exited().await, MachineExit::Signal(9), "asked again, told again");
+        for nonsense in [0, u32::MAX] {
+            assert!(RealProcess::adopt(nonsense, None, ours).expect("no error").is_none());
+        }
+    }
+
+    #[tokio::test]
+    async fn an_adopted_process_tells_its_end_without_a_code() {
+        let mut child = RealProcess::spawn(&mut sleep("60.250")).expect("a child");
+        let mut adopted = RealProcess::open(child.pid, false).expect("it lives");
+        adopted.kill();
+        assert_eq!(adopted.exited().await, MachineExit::Unknown);
+        child.exited().await; // reaps it
+    }
+
+    #[test]
+    fn a_programs_name_can_not_forge_its_figures() {
+        let fields = "S 1 2 3 4 5 6 7 8 9 10 100 50 0 0 0 0 0 0 777 0";
+        let stat = ProcessStat::parse(&format!("42 (a) Z 9 9 (b) {fields}")).expect("understood");
+        assert_eq!((stat.start_ticks, stat.zombie), (777, false));
+        assert_eq!(stat.cpu_time.as_millis(), u128::from(150_000 / clock_ticks_per_second()));
+        assert_eq!(ProcessStat::parse("42 (qemu) S 1 2"), None);
+        assert_eq!(ProcessStat::parse(""), None);
+    }
+}
