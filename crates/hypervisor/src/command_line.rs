@@ -251,7 +251,7 @@ mod tests {
                 "-S",
                 "-sandbox on,obsolete=deny,resourcecontrol=deny,elevateprivileges=deny,spawn=deny",
                 "-accel tcg,tb-size=32",
-                "-cpu max",
+                "-cpu max,-erms",
                 "-smp 2",
                 "-machine q35,memory-backend=ram0,dump-guest-core=off",
                 "-object memory-backend-ram,id=ram0,merge=off,size=536870912",
