@@ -186,6 +186,17 @@ async fn a_hung_control_socket_fails_calls_and_neither_the_kill_nor_its_neighbou
 }
 
 #[tokio::test]
+async fn a_lost_control_connection_is_made_again() {
+    let bench = Bench::new();
+    let (mut machine, guest) = bench.launch("web01").await;
+    guest.hang_up().await;
+    until(&mut machine, MachineEvent::Lagged).await;
+    machine.facts().await.expect("connected again");
+    guest.power_off().await;
+    assert_eq!(machine.next_event().await, MachineEvent::PoweredOff);
+}
+
+#[tokio::test]
 async fn a_machine_outlives_its_handle() {
     let bench = Bench::new();
     let (mut machine, guest) = bench.launch("web01").await;

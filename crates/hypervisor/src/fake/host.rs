@@ -163,6 +163,11 @@ impl FakeGuest {
         self.act(Act::Panic).await;
     }
 
+    /// The machine's control connections are closed; new ones are taken.
+    pub async fn hang_up(&self) {
+        self.act(Act::HangUp).await;
+    }
+
     /// The machine's process ends suddenly.
     pub fn crash(&self, exit: MachineExit) {
         self.strings.end(exit);

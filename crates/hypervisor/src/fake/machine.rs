@@ -35,12 +35,14 @@ pub(super) enum Message {
     Act(Act, oneshot::Sender<()>),
 }
 
-/// What a guest does by itself.
+/// What happens by itself.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Act {
     Reboot,
     PowerOff,
     Panic,
+    /// Not the guest: QEMU hangs up on its control clients.
+    HangUp,
 }
 
 /// What handles hold of a machine's task.
@@ -208,6 +210,7 @@ impl FakeMachine {
                     Act::Reboot => self.guest_reset(),
                     Act::PowerOff => self.guest_power_off(),
                     Act::Panic => self.guest_panic(),
+                    Act::HangUp => self.qmp_peers.clear(),
                 }
                 self.publish();
                 let _ = done.send(());
