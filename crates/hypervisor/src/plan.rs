@@ -37,7 +37,7 @@ pub struct MachinePlan {
     pub plug_max: Bytes,
     /// The step of hot-adding.
     pub plug_block: Bytes,
-    /// The hypervisor's own memory for it, see [`overhead_estimate`].
+    /// The most that the hypervisor itself is estimated to take for it.
     pub overhead: Bytes,
 }
 
