@@ -56,7 +56,7 @@ pub(super) async fn read<T: DeserializeOwned>(body: Body, default: Option<T>) ->
             return Err(problem(413, format!("A body of at most {BODY_BYTES_MAX} bytes is read: {error}")));
         }
         Err(_) => {
-            return Err(problem(408, format!("The body did not arrive within {} s", BODY_PATIENCE.as_secs())));
+            return Err(problem(400, format!("The body did not arrive within {} s", BODY_PATIENCE.as_secs())));
         }
     };
     if let (true, Some(default)) = (bytes.trim_ascii().is_empty(), default) {
