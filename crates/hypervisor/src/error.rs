@@ -55,6 +55,12 @@ pub enum LaunchError {
     /// Another process serves one of the machine's sockets.
     #[error("Socket {} is in use: a machine of this name still runs; stop it first", .0.display())]
     SocketInUse(PathBuf),
+    /// Another process serves the socket of the machine's display.
+    #[error("VNC socket {} is in use by another process: set vnc to another path, or end what listens there", .0.display())]
+    DisplayInUse(PathBuf),
+    /// Something that is no socket lies where the display's socket would be.
+    #[error("VNC socket {} can't be made: something else has this name; set vnc to another path, or move it away", .0.display())]
+    DisplayOverFile(PathBuf),
     /// The sockets could not be named.
     #[error("Directory {} has {} bytes in its path: at most {most} fit, because sockets lie in it; choose a shorter state directory", path.display(), path.as_os_str().len())]
     PathTooLong {

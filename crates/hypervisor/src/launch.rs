@@ -7,7 +7,10 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
-    os::unix::{fs::DirBuilderExt, net::UnixStream, process::CommandExt},
+    os::unix::{
+        fs::{DirBuilderExt, FileTypeExt},
+        process::CommandExt,
+    },
     path::Path,
     process::Command,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -15,6 +18,10 @@ use std::{
 
 use dynmem_definition::VmDefinition;
 use dynmem_qmp::{Client, Events, QmpError, commands};
+use rustix::{
+    io::Errno,
+    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with},
+};
 use tokio::time;
 
 use crate::{
@@ -43,6 +50,7 @@ impl Qemu {
         let dir = RunDir::new(&launch.run_dir);
         check_path_length(&dir)?;
         check_files(&launch.definition)?;
+        check_display(&launch.definition)?;
         prepare_directory(&dir)?;
         match self.launch_in(&dir, launch, &plan).await {
             Ok(machine) => Ok(machine),
@@ -261,9 +269,33 @@ fn check_file(what: &'static str, path: &Path, read_only: bool) -> Result<(), La
     plain.map_err(|source| LaunchError::File { what, path: path.to_owned(), source })
 }
 
+/// QEMU removes whatever lies where its display's socket goes: a file, or the
+/// display of another machine, which would go on without it.
+fn check_display(definition: &VmDefinition) -> Result<(), LaunchError> {
+    let Some(socket) = definition.vnc.as_deref().and_then(|vnc| vnc.strip_prefix("unix:")) else { return Ok(()) };
+    let socket = Path::new(socket);
+    match fs::symlink_metadata(socket) {
+        Ok(metadata) if !metadata.file_type().is_socket() => Err(LaunchError::DisplayOverFile(socket.to_owned())),
+        _ if is_served(socket) => Err(LaunchError::DisplayInUse(socket.to_owned())),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a socket is somebody's. Never waits: one who listens and takes no
+/// connection has a full queue.
+fn is_served(socket: &Path) -> bool {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let knock = || {
+        let asking = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        connect(&asking, &SocketAddrUnix::new(socket)?)
+    };
+    // Full, not for us, or of another kind: each has somebody behind it.
+    matches!(knock(), Ok(()) | Err(Errno::AGAIN | Errno::ACCESS | Errno::PROTOTYPE))
+}
+
 /// Makes the directory, empty, for our eyes only.
 pub(crate) fn prepare_directory(dir: &RunDir) -> Result<(), LaunchError> {
-    if let Some(socket) = dir.sockets().into_iter().find(|socket| UnixStream::connect(socket).is_ok()) {
+    if let Some(socket) = dir.sockets().into_iter().find(|socket| is_served(socket)) {
         return Err(LaunchError::SocketInUse(socket));
     }
     let io_error = |doing| move |source| LaunchError::Io { doing, path: dir.path().to_owned(), source };

@@ -282,6 +282,48 @@ async fn a_port_in_use_is_told_in_qemus_words() {
 }
 
 #[tokio::test]
+async fn a_display_in_use_is_refused_and_stays_with_its_owner() {
+    let directory = Lab::new();
+    let qemu = qemu().await;
+    let refuse = async |vnc: String| {
+        let mut launch = launch(&directory);
+        launch.definition.vnc = Some(vnc);
+        let error = qemu.launch(&launch).await.expect_err("the display is taken");
+        assert!(!launch.run_dir.exists(), "nothing is left: {error}");
+        error.to_string()
+    };
+    let taken = (5900..6000).find_map(|port| std::net::TcpListener::bind(("127.0.0.1", port)).ok()).expect("a port");
+    let display = format!("127.0.0.1:{}", taken.local_addr().expect("bound").port() - 5900);
+    let message = refuse(display.clone()).await;
+    assert!(message.contains(&format!("-vnc {display}: ")) && message.contains("Address already in use"), "{message}");
+
+    let socket = directory.path().join("vnc.sock");
+    let display = format!("unix:{}", socket.display());
+    let owner = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
+    let message = refuse(display.clone()).await;
+    assert!(message.starts_with(&format!("VNC socket {} is in use", socket.display())), "{message}");
+    std::os::unix::net::UnixStream::connect(&socket).expect("still its owner's");
+
+    // What an owner left behind is in nobody's way.
+    drop(owner);
+    let mut launch = launch(&directory);
+    launch.definition.vnc = Some(display);
+    end(qemu.launch(&launch).await.expect("a machine")).await;
+}
+
+#[tokio::test]
+async fn a_file_in_a_displays_place_is_not_removed() {
+    let directory = Lab::new();
+    let file = directory.path().join("letter.txt");
+    fs::write(&file, "precious").expect("a file");
+    let mut launch = launch(&directory);
+    launch.definition.vnc = Some(format!("unix:{}", file.display()));
+    let error = qemu().await.launch(&launch).await.expect_err("no place for a socket");
+    assert!(matches!(error, LaunchError::DisplayOverFile(_)), "{error}");
+    assert_eq!(fs::read_to_string(&file).expect("still there"), "precious");
+}
+
+#[tokio::test]
 async fn after_an_unexpected_end_the_log_stays_until_the_next_launch() {
     let directory = Lab::new();
     let (qemu, launch) = (qemu().await, launch(&directory));
