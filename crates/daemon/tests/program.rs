@@ -87,6 +87,29 @@ fn settings_that_are_wrong_are_refused_with_file_line_and_rule() {
 }
 
 #[test]
+fn without_a_qemu_that_is_new_enough_it_does_not_start_and_says_why() {
+    let folder = Folder::new();
+    let settings = folder.settings("c.toml", "state", "s.sock");
+    let text = fs::read_to_string(&settings).expect("written").replace("'fake'", "'qemu'");
+    fs::write(&settings, text).expect("written");
+    let refused = || {
+        let output = dynmemd(&settings).env("PATH", folder.path("bin")).output().expect("it runs");
+        assert_eq!(output.status.code(), Some(1));
+        assert!(!folder.path("s.sock").exists() && !folder.path("state").exists(), "nothing was begun");
+        String::from_utf8(output.stderr).expect("text")
+    };
+    let said = refused();
+    assert!(said.contains("QEMU is missing: qemu-system-x86_64 was not found; install it"), "{said}");
+
+    fs::create_dir(folder.path("bin")).expect("a folder");
+    let old = folder.path("bin/qemu-system-x86_64");
+    fs::write(&old, "#!/bin/sh\necho 'QEMU emulator version 6.2.0 (Debian 1:6.2)'\n").expect("written");
+    fs::set_permissions(&old, fs::Permissions::from_mode(0o755)).expect("ours");
+    let said = refused();
+    assert!(said.contains("is version 6.2.0: at least 7.2 is needed"), "{said}");
+}
+
+#[test]
 fn it_tells_its_version() {
     let output = Command::new(env!("CARGO_BIN_EXE_dynmemd")).arg("--version").output().expect("it runs");
     assert_eq!(

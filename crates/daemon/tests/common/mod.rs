@@ -74,7 +74,11 @@ impl Site {
     }
 
     pub(crate) async fn start_daemon(&mut self) {
-        let daemon = Daemon::prepare(&self.config, self.hypervisor()).await.expect("a daemon");
+        self.start_daemon_with(self.hypervisor()).await;
+    }
+
+    pub(crate) async fn start_daemon_with(&mut self, hypervisor: Hypervisor) {
+        let daemon = Daemon::prepare(&self.config, hypervisor).await.expect("a daemon");
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(daemon.serve(async {
             let _ = stopped.await;
