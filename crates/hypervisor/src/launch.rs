@@ -8,7 +8,7 @@ use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
     os::unix::{
-        fs::{DirBuilderExt, FileTypeExt},
+        fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt},
         process::CommandExt,
     },
     path::Path,
@@ -19,6 +19,7 @@ use std::{
 use dynmem_definition::VmDefinition;
 use dynmem_qmp::{Client, Events, QmpError, commands};
 use rustix::{
+    fs::OFlags,
     io::Errno,
     net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with},
 };
@@ -262,10 +263,14 @@ fn check_files(definition: &VmDefinition) -> Result<(), LaunchError> {
 }
 
 fn check_file(what: &'static str, path: &Path, read_only: bool) -> Result<(), LaunchError> {
-    let opened = OpenOptions::new().read(true).write(!read_only).open(path);
-    let plain = opened
-        .and_then(|file| file.metadata())
-        .and_then(|metadata| if metadata.is_dir() { Err(io::ErrorKind::IsADirectory.into()) } else { Ok(()) });
+    // Without waiting: a pipe would keep us until somebody writes into it.
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let opened = OpenOptions::new().read(true).write(!read_only).custom_flags(flags).open(path);
+    let plain = opened.and_then(|file| file.metadata()).and_then(|metadata| match metadata.file_type() {
+        kind if kind.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+        kind if kind.is_fifo() => Err(io::Error::other("it is a pipe, not a file")),
+        _ => Ok(()),
+    });
     plain.map_err(|source| LaunchError::File { what, path: path.to_owned(), source })
 }
 

@@ -238,6 +238,18 @@ async fn a_refused_launch_names_the_reason_and_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn a_pipe_in_a_files_place_is_refused_and_keeps_nobody_waiting() {
+    let directory = Lab::new();
+    let pipe = directory.path().join("pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).expect("a pipe");
+    let mut launch = launch(&directory);
+    launch.definition.boot.kernel = Some(pipe.clone());
+    let error = qemu().await.launch(&launch).await.expect_err("nobody writes into it");
+    let sentence = format!("Kernel {} can't be read: it is a pipe, not a file", pipe.display());
+    assert_eq!(error.to_string(), sentence);
+}
+
+#[tokio::test]
 async fn a_second_launch_of_the_same_machine_is_refused_and_hurts_nobody() {
     let directory = Lab::new();
     let (qemu, launch) = (qemu().await, launch(&directory));
