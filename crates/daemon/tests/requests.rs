@@ -19,9 +19,9 @@ async fn a_vm_lives_from_create_to_delete() {
     let started = site.client.start("web01").await.expect("there is memory");
     assert!(matches!(started.state, VmState::Booting | VmState::Running), "{started:?}");
     assert_eq!(started.assigned_bytes, mib(512));
-    let running = site.vm_until("web01", "running", |vm| vm.state == VmState::Running).await;
-    assert_eq!(running.console_path, Some(site.state("run/web01/console.sock")));
-    assert_eq!(running.accelerator.as_deref(), Some("tcg"));
+    assert_eq!(started.console_path, Some(site.state("run/web01/console.sock")), "the answer is complete");
+    assert_eq!(started.accelerator.as_deref(), Some("tcg"));
+    site.vm_until("web01", "running", |vm| vm.state == VmState::Running).await;
 
     assert_eq!(site.client.pause("web01").await.expect("it runs").state, VmState::Paused);
     let resumed = site.client.resume("web01").await.expect("it is paused");

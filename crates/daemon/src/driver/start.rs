@@ -42,21 +42,26 @@ pub(crate) enum Attached {
 /// [`Event::LaunchFailed`] is its last word), or when nobody listens.
 pub(crate) async fn run(hypervisor: Hypervisor, start: Start, facts: FactSender, mut mailbox: Mailbox) {
     let found = matches!(start, Start::Attached(_));
-    let machine = match start {
-        Start::Launch(job) => launch(&hypervisor, &job, &facts).await,
-        Start::Attached(Attached::Control(machine)) => Some(*machine),
+    let (machine, launched) = match start {
+        Start::Launch(job) => launch(&hypervisor, &job, &facts).await.unzip(),
+        Start::Attached(Attached::Control(machine)) => (Some(*machine), None),
         Start::Attached(Attached::Lost { run_dir, reason }) => {
-            regain(&hypervisor, run_dir, reason, &facts, &mut mailbox).await
+            (regain(&hypervisor, run_dir, reason, &facts, &mut mailbox).await, None)
         }
     };
     let Some(machine) = machine else { return };
-    let info = Box::new(MachineInfo::of(&machine));
-    if facts.tell(News::Info(info)).await.is_some() {
+    // Whoever waits for the launch is answered with these particulars.
+    let mut heard = facts.tell(News::Info(Box::new(MachineInfo::of(&machine)))).await;
+    if let Some(launched) = launched {
+        heard = facts.vm(launched).await;
+    }
+    if heard.is_some() {
         Driver::new(machine, facts, mailbox).run(found).await;
     }
 }
 
-async fn launch(hypervisor: &Hypervisor, job: &Launch, facts: &FactSender) -> Option<Machine> {
+/// The machine, and what the engine is to be told of it.
+async fn launch(hypervisor: &Hypervisor, job: &Launch, facts: &FactSender) -> Option<(Machine, Event)> {
     let launched = timeout(LAUNCH_PATIENCE, hypervisor.launch(job)).await;
     let reason = match launched {
         Ok(Ok(mut machine)) => {
@@ -68,7 +73,7 @@ async fn launch(hypervisor: &Hypervisor, job: &Launch, facts: &FactSender) -> Op
                     super::machine::devices_of(machine.record())
                 }
             };
-            return facts.vm(Event::Launched(devices)).await.map(|()| machine);
+            return Some((machine, Event::Launched(devices)));
         }
         Ok(Err(error)) => error.to_string(),
         Err(_) => format!("QEMU did not start within {} s", LAUNCH_PATIENCE.as_secs()),
