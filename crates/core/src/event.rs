@@ -81,6 +81,10 @@ pub enum Event {
         devices: DeviceFacts,
         /// Whether it is paused.
         paused: bool,
+        /// False if it does not answer and `devices` is the worst case: that is
+        /// charged, nothing is ordered, and the first [`Event::Devices`] is
+        /// the truth.
+        known: bool,
     },
     /// What the machine's devices hold now.
     Devices(DeviceFacts),

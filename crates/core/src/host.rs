@@ -41,17 +41,21 @@ const STALLED: u32 = 1_000;
 pub(crate) struct Host {
     pub(crate) config: HostConfig,
     pub(crate) facts: Option<HostFacts>,
+    /// What was lent when the facts were read: they speak of that instant.
+    charged_then: Bytes,
     pub(crate) under_pressure: bool,
 }
 
 impl Host {
     pub(crate) fn new(config: HostConfig) -> Self {
-        Self { config, facts: None, under_pressure: false }
+        Self { config, facts: None, charged_then: Bytes::ZERO, under_pressure: false }
     }
 
-    /// Takes new facts; true if the host came under pressure or left it.
-    pub(crate) fn observe(&mut self, facts: HostFacts) -> bool {
+    /// Takes new facts, read while `charged` was lent; true if the host came
+    /// under pressure or left it.
+    pub(crate) fn observe(&mut self, facts: HostFacts, charged: Bytes) -> bool {
         self.facts = Some(facts);
+        self.charged_then = charged;
         let floor = self.floor();
         // Leaving takes a quarter more than entering, so that the state does
         // not flap.
@@ -68,14 +72,14 @@ impl Host {
         if stalled { floor.scale(2, 1) } else { floor }
     }
 
-    /// The most that may be lent while `charged` is lent: what the
-    /// configuration allows, and no more than the host really has. Memory that
-    /// VMs give back leaves `charged` and joins what is available, so the limit
-    /// stands still while they do, and nothing is asked twice.
-    pub(crate) fn capacity(&self, charged: Bytes) -> Bytes {
+    /// The most that may be lent: what the configuration allows, and no more
+    /// than was lent when the host was last read and was available beside it.
+    /// So one reading is lent once, and asked back once, whatever happens until
+    /// the next.
+    pub(crate) fn capacity(&self) -> Bytes {
         let lendable = self.config.lendable();
         let Some(facts) = self.facts else { return lendable };
-        lendable.min(charged.saturating_add(facts.available).saturating_sub(self.floor()))
+        lendable.min(self.charged_then.saturating_add(facts.available).saturating_sub(self.floor()))
     }
 }
 
@@ -87,31 +91,32 @@ mod tests {
         Bytes::from_mib(gib * 1024)
     }
 
+    /// A host that had 4 GiB lent when it was read.
     fn host(available: Bytes, stall: u32) -> Host {
         let mut host = Host::new(HostConfig { memory: gib(16), reserve: gib(1) });
-        host.observe(HostFacts { available, stall });
+        host.observe(HostFacts { available, stall }, gib(4));
         host
     }
 
     #[test]
     fn a_healthy_host_lends_all_but_the_reserve() {
-        assert_eq!(host(gib(12), 0).capacity(gib(4)), gib(15));
-        assert_eq!(Host::new(HostConfig { memory: gib(16), reserve: gib(1) }).capacity(gib(4)), gib(15));
+        assert_eq!(host(gib(12), 0).capacity(), gib(15));
+        assert_eq!(Host::new(HostConfig { memory: gib(16), reserve: gib(1) }).capacity(), gib(15));
     }
 
     #[test]
     fn memory_that_somebody_else_took_is_not_lent() {
         let floor = gib(16).scale(1, 50);
-        assert_eq!(host(gib(2), 0).capacity(gib(4)), gib(6).saturating_sub(floor));
-        assert_eq!(host(Bytes::ZERO, 0).capacity(gib(4)), gib(4).saturating_sub(floor));
-        assert_eq!(host(Bytes::ZERO, 5_000).capacity(gib(4)), gib(4).saturating_sub(floor.scale(2, 1)));
+        assert_eq!(host(gib(2), 0).capacity(), gib(6).saturating_sub(floor));
+        assert_eq!(host(Bytes::ZERO, 0).capacity(), gib(4).saturating_sub(floor));
+        assert_eq!(host(Bytes::ZERO, 5_000).capacity(), gib(4).saturating_sub(floor.scale(2, 1)));
     }
 
     #[test]
     fn pressure_is_left_later_than_it_is_entered() {
         let floor = gib(16).scale(1, 50);
         let mut host = host(gib(8), 0);
-        let mut now_at = |available| host.observe(HostFacts { available, stall: 0 });
+        let mut now_at = |available| host.observe(HostFacts { available, stall: 0 }, gib(4));
         assert!(now_at(floor.saturating_sub(Bytes::MIB)), "entered");
         assert!(!now_at(floor.saturating_add(Bytes::MIB)), "not left yet");
         assert!(now_at(floor.scale(5, 4)), "left");

@@ -24,6 +24,14 @@ impl Promise {
         Self { balloon: devices.balloon_actual, plugged: devices.plugged }
     }
 
+    /// The plan for `wanted`, or one that leaves virtio-mem as it is if that
+    /// would charge more than `charge_max`: while two devices trade places both
+    /// count, and a machine whose memory lies crosswise must be able to move.
+    pub(crate) fn plan_within(devices: &DeviceFacts, wanted: Bytes, pinned: bool, charge_max: Bytes) -> Self {
+        let plan = Self::plan(devices, wanted, pinned);
+        if plan.charge(devices) <= charge_max { plan } else { Self::plan(devices, wanted, true) }
+    }
+
     /// The memory promised in all.
     pub(crate) fn assigned(self) -> Bytes {
         self.balloon.saturating_add(self.plugged)

@@ -16,6 +16,8 @@ const PINNED_AFTER_MS: u64 = 3_000;
 const STUCK_AFTER_MS: u64 = 5_000;
 /// The first pause before a stuck machine is asked again; doubles each time.
 const RETRY_FIRST_MS: u64 = 10_000;
+/// The same for a machine that was to grow: it may be in need.
+const RETRY_GROWING_MS: u64 = 2_000;
 /// The longest pause.
 const RETRY_LAST_MS: u64 = 60_000;
 
@@ -43,6 +45,11 @@ pub(crate) struct Stall {
     stuck_since: Option<Instant>,
     retry_at: Instant,
     failures: u32,
+    /// What it is stuck at is taking memory, not giving it.
+    growing: bool,
+    /// When the orders that are outstanding began, and what was held then.
+    ordered_at: Instant,
+    ordered_from: Bytes,
 }
 
 impl Stall {
@@ -61,8 +68,28 @@ impl Stall {
         self.pinned_until.is_some_and(|until| now < until)
     }
 
-    /// A new order was given: the devices have the full time for it.
-    pub(crate) fn ordered(&mut self, now: Instant) {
+    /// True while no memory may be given to the machine.
+    pub(crate) fn rests_from_growing(&self, now: Instant) -> bool {
+        self.growing && self.resting(now)
+    }
+
+    /// How much of the `outstanding` memory is worth waiting for: all of it at
+    /// first, later what comes in five seconds at the speed shown so far. A
+    /// guest that gives back a page at a time keeps nobody waiting for it.
+    pub(crate) fn coming(&self, now: Instant, outstanding: Bytes, held: Bytes) -> Bytes {
+        let age = now.millis_since(self.ordered_at);
+        if age < STUCK_AFTER_MS {
+            return outstanding;
+        }
+        self.ordered_from.saturating_sub(held).scale(STUCK_AFTER_MS, age).min(outstanding)
+    }
+
+    /// A new order was given to a machine that holds `held`; `settled` if none
+    /// was outstanding. The devices have the full time for it.
+    pub(crate) fn ordered(&mut self, now: Instant, held: Bytes, settled: bool) {
+        if settled || held > self.ordered_from {
+            (self.ordered_at, self.ordered_from) = (now, held);
+        }
         self.balloon_since = self.balloon_since.map(|_| now);
         self.plug_since = self.plug_since.map(|_| now);
     }
@@ -89,7 +116,7 @@ impl Stall {
         self.plug_since = outstanding(promise.plugged == after.plugged, plug_moved, self.plug_since);
 
         if (balloon_moved || plug_moved) && self.stuck_since.is_some() {
-            *self = Self { balloon_since: self.balloon_since, plug_since: self.plug_since, ..Self::default() };
+            (self.stuck_since, self.pinned_until, self.failures, self.growing) = (None, None, 0, false);
             return StallChange::Recovered;
         }
         self.judge(now, promise, after)
@@ -105,7 +132,9 @@ impl Stall {
         }
         let late_plug = !unplugging && late(self.plug_since, STUCK_AFTER_MS);
         if (late(self.balloon_since, STUCK_AFTER_MS) || late_plug) && !self.resting(now) {
-            let pause = RETRY_FIRST_MS.saturating_mul(1 << self.failures.min(8)).min(RETRY_LAST_MS);
+            self.growing = promise.assigned() > devices.assigned();
+            let first = if self.growing { RETRY_GROWING_MS } else { RETRY_FIRST_MS };
+            let pause = first.saturating_mul(1 << self.failures.min(8)).min(RETRY_LAST_MS);
             self.failures = self.failures.saturating_add(1);
             self.retry_at = now.plus_millis(pause);
             (self.balloon_since, self.plug_since) = (None, None);

@@ -83,8 +83,11 @@ pub(crate) struct Move {
 
 /// A running or starting machine.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that come and go each on its own")]
 pub(crate) struct Machine {
     pub(crate) devices: DeviceFacts,
+    /// False while `devices` is a worst case: see [`crate::Event::Adopted`].
+    pub(crate) known: bool,
     pub(crate) promise: Promise,
     pub(crate) since: Instant,
     pub(crate) demand: Demand,
@@ -115,6 +118,7 @@ impl Machine {
     pub(crate) fn new(now: Instant, devices: DeviceFacts) -> Self {
         Self {
             devices,
+            known: true,
             promise: Promise::held(&devices),
             since: now,
             demand: Demand::default(),
@@ -214,7 +218,7 @@ impl Vm {
     /// its guest speaks. Everybody else is fixed at what they are charged.
     pub(crate) fn elastic(&self) -> Option<&Machine> {
         let machine = self.machine.as_ref()?;
-        let free = self.settings.dynamic && self.state == VmState::Running && !machine.reset_held;
+        let free = self.settings.dynamic && self.state == VmState::Running && machine.known && !machine.reset_held;
         (free && machine.report.is_some() && machine.silent_since.is_none()).then_some(machine)
     }
 

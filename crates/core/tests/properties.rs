@@ -206,7 +206,7 @@ proptest! {
             let guest = guest.expect("defined");
             world.send(id, Event::Defined { name: format!("vm{}", id.0), settings: guest.settings });
             if guest.on {
-                world.send(id, Event::Adopted { devices: guest.devices, paused: guest.paused });
+                world.send(id, Event::Adopted { devices: guest.devices, paused: guest.paused, known: true });
             }
         }
         world.recovering = false;

@@ -4,7 +4,8 @@
 mod world;
 
 use dynmem_core::{
-    DemandModel, DeviceFacts, Event, Exit, HostFacts, Input, MemorySettings, MemoryStatus, NoticeKind, Refusal, VmState,
+    DemandModel, DeviceFacts, Effect, Event, Exit, HostFacts, Input, MemorySettings, MemoryStatus, NoticeKind, Refusal,
+    VmState,
 };
 use dynmem_units::Bytes;
 use world::{OVERHEAD, World, buffered, mib, settings, weighted};
@@ -307,7 +308,7 @@ fn the_next_daemon_finds_the_truth() {
         let guest = guest.expect("defined");
         let id = dynmem_core::VmId(u32::try_from(index).expect("few"));
         world.send(id, Event::Defined { name: format!("vm{index}"), settings: guest.settings });
-        world.send(id, Event::Adopted { devices: guest.devices, paused: false });
+        world.send(id, Event::Adopted { devices: guest.devices, paused: false, known: true });
     }
     world.recovering = false;
     assert_eq!([world.vm(busy).assigned, world.vm(idle).assigned], held);
@@ -374,4 +375,129 @@ fn an_unfinished_reclaim_delays_no_relief_that_fits() {
     world.guest_mut(small).used = mib(440);
     world.advance(1_000);
     assert!(world.assigned(small) >= mib(456), "{} while {} is awaited", world.assigned(small), world.assigned(stuck));
+}
+
+#[test]
+fn one_reading_of_the_host_is_lent_once() {
+    let mut world = world(65_536);
+    world.input(Input::Host(HostFacts { available: mib(4096), stall: 0 }));
+    let vms: Vec<_> = (0..20).map(|_| world.define(settings(256, 1024, 2048))).collect();
+    for vm in &vms {
+        world.now = world.now.plus_millis(1);
+        world.send(*vm, Event::Start { overhead: OVERHEAD });
+    }
+    let launched = vms.iter().filter(|vm| world.guest(**vm).on).count();
+    assert_eq!(launched, 2, "4096 MiB, 1310 of them for the host itself, are there for two");
+}
+
+#[test]
+fn one_reading_of_the_host_is_asked_back_once() {
+    let mut world = world(16_384);
+    let vms: Vec<_> = (0..4).map(|_| world.running(settings(256, 3000, 8192), 2000)).collect();
+    world.advance(30_000);
+    world.input(Input::Host(HostFacts { available: mib(207), stall: 0 }));
+    world.advance(900);
+    let given: u64 = vms.iter().map(|vm| 3000 - world.assigned(*vm).mib()).sum();
+    assert!((120..=136).contains(&given), "the host lacks 120 MiB; {given} MiB came back");
+}
+
+#[test]
+fn memory_that_lies_crosswise_still_moves() {
+    let mut world = world(1400 + 64);
+    let crossed = world.running(settings(128, 512, 4096), 40);
+    world.guest_mut(crossed).used = mib(650);
+    world.advance(5_000);
+    (world.guest_mut(crossed).unplugs, world.guest_mut(crossed).used) = (false, mib(560));
+    world.advance(30_000);
+    let other = world.running(buffered(5, settings(128, 512, 4096)), 400);
+    world.guest_mut(crossed).used = mib(400);
+    world.guest_mut(other).stalls = false;
+    world.guest_mut(other).used = mib(650);
+    world.advance(200_000);
+    let devices = world.guest(crossed).devices;
+    assert!(devices.balloon_actual < devices.boot && !devices.plugged.is_zero(), "crosswise: {devices:?}");
+    world.guest_mut(crossed).unplugs = true;
+    world.guest_mut(other).used = mib(730);
+    world.advance(120_000);
+    assert!(world.assigned(other) >= mib(746), "{}", world.assigned(other));
+}
+
+#[test]
+fn a_guest_that_can_not_plug_keeps_no_memory_from_others() {
+    let mut world = world(4096 + 96);
+    let committed = |startup| MemorySettings { demand_model: DemandModel::Committed, ..settings(128, startup, 3000) };
+    let plain = world.running(committed(512), 40);
+    let busy = world.running(committed(512), 40);
+    world.running(committed(2048), 40);
+    world.guest_mut(plain).plugs = false;
+    world.guest_mut(plain).used = mib(2000);
+    world.guest_mut(busy).used = mib(2000);
+    let mut idle_promises = 0;
+    world.advance(20_000);
+    for _ in 0..6_000 {
+        world.advance(100);
+        idle_promises += u32::from(world.vm(plain).promised > world.assigned(plain));
+    }
+    assert!(idle_promises < 900, "{idle_promises} of 6000 steps with memory promised to who can't take it");
+    assert_eq!(world.vm(busy).status, Some(MemoryStatus::Ok));
+}
+
+#[test]
+fn a_guest_that_gives_back_a_page_at_a_time_keeps_nobody_waiting() {
+    let mut world = world(5000 + 96);
+    let dripping = world.running(settings(128, 2000, 3000), 40);
+    let fat = world.running(settings(128, 2000, 3000), 40);
+    let busy = world.running(settings(128, 1000, 3000), 40);
+    world.guest_mut(dripping).gives = Bytes::new(4096);
+    world.guest_mut(busy).stalls = false;
+    world.guest_mut(busy).used = mib(1900);
+    world.advance(60_000);
+    assert_eq!(world.vm(busy).status, Some(MemoryStatus::Ok), "beside {} of fat", world.assigned(fat));
+}
+
+#[test]
+fn a_large_restart_that_does_not_fit_keeps_no_memory_from_a_small_one() {
+    let mut world = world(4096 + 96);
+    let large = world.running(settings(128, 2048, 3128), 40);
+    let small = world.running(settings(128, 512, 3128), 40);
+    let busy = world.running(settings(128, 1024, 3328), 40);
+    world.guest_mut(busy).stalls = false;
+    world.guest_mut(busy).used = mib(3300);
+    world.advance(60_000);
+    assert!(world.assigned(large) < mib(1024) && world.assigned(small) < mib(512));
+    world.send(large, Event::Restart { grace_ms: None });
+    world.send(small, Event::Restart { grace_ms: None });
+    world.guest_mut(busy).used = mib(2900);
+    world.advance(60_000);
+    assert_eq!((world.vm(small).state, world.vm(large).state), (VmState::Running, VmState::Starting));
+}
+
+#[test]
+fn a_shutdown_told_twice_during_a_restart_is_still_a_restart() {
+    let mut world = world(2048 + 64);
+    let vm = world.running(settings(128, 1024, 2048), 40);
+    let busy = world.running(settings(128, 1024, 2048), 1700);
+    world.advance(30_000);
+    world.send(vm, Event::Restart { grace_ms: Some(60_000) });
+    world.send(vm, Event::PoweredOff);
+    assert_eq!(world.vm(vm).state, VmState::Starting);
+    world.guest_mut(busy).used = mib(100);
+    world.advance(30_000);
+    assert_eq!(world.vm(vm).state, VmState::Running);
+}
+
+#[test]
+fn a_machine_found_silent_is_charged_at_worst_and_ordered_nothing() {
+    let mut engine = dynmem_core::Engine::new(dynmem_core::HostConfig { memory: mib(4096), reserve: mib(0) });
+    let (id, at) = (dynmem_core::VmId(0), dynmem_core::Instant);
+    let truth = DeviceFacts { boot: mib(512), balloon_actual: mib(300), plug_max: mib(3584), ..DeviceFacts::default() };
+    let worst = DeviceFacts { balloon_actual: mib(512), plugged: mib(3584), ..truth };
+    let name = "silent".to_owned();
+    engine.handle(at(0), Input::Vm(id, Event::Defined { name, settings: settings(256, 512, 4096) }));
+    let effects = engine.handle(at(0), Input::Vm(id, Event::Adopted { devices: worst, paused: false, known: false }));
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Order { .. })), "{effects:?}");
+    assert_eq!(engine.host_snapshot().available, Bytes::ZERO);
+    let effects = engine.handle(at(5_000), Input::Vm(id, Event::Devices(truth)));
+    assert!(effects.contains(&Effect::Order { vm: id, balloon: mib(300), plugged: Bytes::ZERO }), "{effects:?}");
+    assert_eq!(engine.host_snapshot().charged, mib(300));
 }

@@ -34,7 +34,7 @@ impl Engine {
             Event::Start { overhead } => self.start(now, id, overhead),
             Event::Launched(devices) => self.launched(now, id, devices),
             Event::LaunchFailed(reason) => self.launch_failed(id, reason),
-            Event::Adopted { devices, paused } => self.adopted(now, id, devices, paused),
+            Event::Adopted { devices, paused, known } => self.adopted(now, id, devices, paused, known),
             Event::Devices(devices) => self.devices(now, id, devices),
             Event::Report(report) => self.report(now, id, report),
             Event::Stop { grace_ms } => self.stop(now, id, grace_ms),
@@ -140,18 +140,20 @@ impl Engine {
         self.effects.push(Effect::Refused(id, refusal));
     }
 
-    fn adopted(&mut self, now: Instant, id: VmId, devices: DeviceFacts, paused: bool) {
+    fn adopted(&mut self, now: Instant, id: VmId, devices: DeviceFacts, paused: bool, known: bool) {
         let Some(vm) = self.vm_mut(id) else { return };
         if vm.machine.is_some() {
             return;
         }
         vm.state = if paused { VmState::Paused } else { VmState::Booting };
         vm.reason = (!paused).then(|| "found running; waiting for its guest to report".to_owned());
-        vm.machine = Some(Machine::new(now, devices));
+        vm.machine = Some(Machine { known, ..Machine::new(now, devices) });
         let message = format!("{} was found running with {}", vm.name, devices.assigned());
         // An order of the daemon before us may still be outstanding in the
         // balloon: what it holds now becomes the order.
-        self.effects.push(Effect::Order { vm: id, balloon: devices.balloon_actual, plugged: devices.plugged });
+        if known {
+            self.effects.push(Effect::Order { vm: id, balloon: devices.balloon_actual, plugged: devices.plugged });
+        }
         self.record(Some(id), NoticeKind::Adopted, message, vec![("assigned_bytes", devices.assigned().get())]);
         self.starts.retain(|start| start.vm != id);
     }
@@ -159,6 +161,9 @@ impl Engine {
     fn devices(&mut self, now: Instant, id: VmId, devices: DeviceFacts) {
         let Some(vm) = self.vm_mut(id) else { return };
         let Some(machine) = vm.machine.as_mut() else { return };
+        if !machine.known {
+            return self.becomes_known(id, devices);
+        }
         let before = machine.devices;
         let charge_before = machine.charge();
         machine.move_to(now, devices);
@@ -173,6 +178,17 @@ impl Engine {
         self.totals.removed = self.totals.removed.saturating_add(was.saturating_sub(is));
         self.due |= (returned && self.hungry) || change != StallChange::None;
         self.stall_changed(id, change);
+    }
+
+    /// A machine that was found and did not answer does now: what it holds is
+    /// the truth, and the order.
+    fn becomes_known(&mut self, id: VmId, devices: DeviceFacts) {
+        let Some(machine) = self.vm_mut(id).and_then(|vm| vm.machine.as_mut()) else { return };
+        machine.known = true;
+        machine.devices = devices;
+        machine.promise = Promise::held(&devices);
+        self.effects.push(Effect::Order { vm: id, balloon: devices.balloon_actual, plugged: devices.plugged });
+        self.due = true;
     }
 
     fn stall_changed(&mut self, id: VmId, change: StallChange) {
@@ -337,7 +353,8 @@ impl Engine {
     fn powered_off(&mut self, id: VmId) {
         let Some(vm) = self.vm_mut(id) else { return };
         let Some(machine) = vm.machine.as_mut() else { return };
-        if machine.restarting {
+        // Told twice, a shutdown for a restart is still one.
+        if machine.restarting || machine.reset_held {
             return self.reset_held(id);
         }
         vm.state = VmState::Stopping;
@@ -460,9 +477,10 @@ impl Engine {
         }
         let counters = &mut machine.counters;
         *(if grows { &mut counters.add_operations } else { &mut counters.remove_operations }) += 1;
+        let settled = machine.promise == Promise::held(&machine.devices);
         machine.promise = promise;
         machine.waiting &= grows;
-        machine.stall.ordered(now);
+        machine.stall.ordered(now, machine.devices.assigned(), settled);
         let Promise { balloon, plugged } = promise;
         self.effects.push(Effect::Order { vm: id, balloon, plugged });
         *(if grows { &mut self.totals.add_operations } else { &mut self.totals.remove_operations }) += 1;

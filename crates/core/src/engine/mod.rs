@@ -133,7 +133,7 @@ impl Engine {
     }
 
     fn host_facts(&mut self, facts: crate::HostFacts) {
-        if !self.host.observe(facts) {
+        if !self.host.observe(facts, self.charged()) {
             return;
         }
         self.due = true;

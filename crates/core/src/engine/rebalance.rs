@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// A start that waits longer than this for reclaimed memory is refused.
-const START_PATIENCE_MS: u64 = 60_000;
+const START_PATIENCE_MS: u64 = 120_000;
 
 /// One elastic VM in a decision. Amounts are in blocks.
 struct Entry {
@@ -59,7 +59,9 @@ impl Entry {
         let minimum = blocks(vm.settings.minimum);
         let floor = if machine.stall.resting(now) { promised.max(minimum) } else { minimum };
         let (wanted, demand) = (vm.target(machine), vm.demand(machine));
-        let target = blocks(wanted).max(floor);
+        // A device that did not take memory is not given any while it rests.
+        let most = if machine.stall.rests_from_growing(now) { floor } else { u64::MAX };
+        let target = blocks(wanted).max(floor).min(most);
         Self {
             id,
             weight: u64::from(vm.settings.weight.get()),
@@ -108,6 +110,19 @@ fn grant(entries: &mut [Entry], purse: &mut Purse, rank: fn(&Entry) -> Option<u6
     for (entry, level) in claimants.into_iter().zip(shares) {
         entry.granted = entry.granted.max(level);
     }
+}
+
+/// The held resets that can be had without touching anybody's demand, smallest
+/// first: one that can't must not keep memory from those that can.
+fn within_reach(mut resets: Vec<(VmId, u64)>, entries: &[Entry], room: u64) -> Vec<(VmId, u64)> {
+    let mut left = room.saturating_sub(entries.iter().map(|entry| entry.demand).sum());
+    resets.sort_by_key(|(id, needs)| (*needs, *id));
+    resets.retain(|(_, needs)| {
+        let fits = *needs <= left;
+        left -= if fits { *needs } else { 0 };
+        fits
+    });
+    resets
 }
 
 /// Says what every VM should have of `room` blocks: minimum, then demand, then
@@ -169,6 +184,7 @@ impl Engine {
         self.due = false;
         self.decided_at = now;
         let Survey { mut entries, mut purse, room, resets } = self.survey(now);
+        let resets = within_reach(resets, &entries, room);
         let reset_needs: u64 = resets.iter().map(|(_, needs)| needs).sum();
         entitle(&mut entries, room, reset_needs);
 
@@ -208,10 +224,11 @@ impl Engine {
             }
             let Some(machine) = vm.elastic() else { continue };
             elastic = elastic.saturating_add(machine.charge().saturating_sub(machine.devices.overhead));
-            returning = returning.saturating_add(machine.promise.returning(&machine.devices));
+            let outstanding = machine.promise.returning(&machine.devices);
+            returning = returning.saturating_add(machine.stall.coming(now, outstanding, machine.devices.assigned()));
             entries.push(Entry::new(now, id, vm, machine));
         }
-        let capacity = self.host.capacity(charged);
+        let capacity = self.host.capacity();
         let purse = Purse {
             free: blocks(capacity.saturating_sub(charged)),
             returning: blocks(returning),
@@ -247,7 +264,8 @@ impl Engine {
             if level <= entry.promised {
                 break;
             }
-            let promise = Promise::plan(&devices, bytes(level), pinned);
+            let affordable = charge.saturating_add(bytes(purse.free));
+            let promise = Promise::plan_within(&devices, bytes(level), pinned, affordable);
             let more = blocks(promise.charge(&devices).saturating_sub(charge).align_up(Bytes::BLOCK));
             if more <= purse.free {
                 purse.free -= more;
@@ -280,7 +298,8 @@ impl Engine {
                 return; // the next in line waits behind this one
             } else {
                 self.starts.pop_front();
-                self.refuse_start(id, needs, bytes(spare));
+                // What others were asked for and did not give is not available.
+                self.refuse_start(id, needs, bytes(if wanted <= spare { purse.free } else { spare }));
             }
         }
     }
@@ -305,8 +324,7 @@ impl Engine {
 
     fn shrink_to(&mut self, now: Instant, id: VmId, level: Bytes) {
         let Some(machine) = self.vm(id).and_then(|vm| vm.machine.as_ref()) else { return };
-        let promise = Promise::plan(&machine.devices, level, machine.stall.pinned(now));
-        // Shrinking may trade one device for the other only within the charge.
+        let promise = Promise::plan_within(&machine.devices, level, machine.stall.pinned(now), machine.charge());
         if promise.charge(&machine.devices) <= machine.charge() {
             self.order(now, id, promise);
         }

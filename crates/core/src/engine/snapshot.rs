@@ -127,7 +127,7 @@ impl Engine {
             if vm.elastic().is_some() { machine.demand.current() } else { machine.devices.assigned() }
         };
         let charged = self.charged();
-        let available = self.host.capacity(charged).saturating_sub(charged);
+        let available = self.host.capacity().saturating_sub(charged);
         let surplus: Bytes =
             elastic().map(|(vm, machine)| machine.promise.assigned().saturating_sub(vm.target(machine))).sum();
         let overhead: Bytes = machines().map(|(_, machine)| machine.devices.overhead).sum();

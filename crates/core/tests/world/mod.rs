@@ -57,6 +57,10 @@ pub struct Guest {
     pub stalls: bool,
     pub stuck: bool,
     pub unplugs: bool,
+    /// Whether its kernel takes hot-added memory.
+    pub plugs: bool,
+    /// What its devices give back in a step.
+    pub gives: Bytes,
     /// Held before a reset.
     pub held: bool,
     pub paused: bool,
@@ -89,10 +93,15 @@ impl Guest {
         }
         let before = self.devices;
         let towards = |is: Bytes, ordered: Bytes| {
-            if is < ordered { is.saturating_add(SPEED).min(ordered) } else { is.saturating_sub(SPEED).max(ordered) }
+            if is < ordered {
+                is.saturating_add(SPEED).min(ordered)
+            } else {
+                is.saturating_sub(self.gives).max(ordered)
+            }
         };
         self.devices.balloon_actual = towards(self.devices.balloon_actual, self.ordered.0);
-        if self.unplugs || self.ordered.1 > self.devices.plugged {
+        let plugs = self.ordered.1 > self.devices.plugged;
+        if (plugs && self.plugs) || (!plugs && self.unplugs) {
             self.devices.plugged = towards(self.devices.plugged, self.ordered.1);
         }
         before != self.devices
@@ -153,6 +162,8 @@ impl World {
             stalls: true,
             stuck: false,
             unplugs: true,
+            plugs: true,
+            gives: SPEED,
             held: false,
             paused: false,
         }));
