@@ -27,18 +27,18 @@ pub(crate) async fn attach(dir: &RunDir) -> Result<Option<Machine>, AttachError>
     let record = match MachineRecord::read(&dir.record()) {
         Ok(record) => record,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return clear_unfinished(dir).await.map(|()| None),
-        Err(source) => return Err(AttachError::Io { doing: "read", path: dir.record(), source }),
+        Err(source) => {
+            return Err(AttachError::Unclear { doing: "read", path: dir.record(), source, record: None });
+        }
     };
-    let adopted = RealProcess::adopt(record.pid, Some(record.process_start_ticks), dir.path());
-    let Some(process) = adopted.map_err(|source| AttachError::Io {
-        doing: "find the process of",
-        path: dir.path().to_owned(),
-        source,
-    })?
-    else {
-        return remove(dir).map(|()| None);
-    };
-    take_over(dir, record, Process::Real(process)).await.map(Some)
+    match RealProcess::adopt(record.pid, Some(record.process_start_ticks), dir.path()) {
+        Ok(Some(process)) => take_over(dir, record, Process::Real(process)).await.map(Some),
+        Ok(None) => remove(dir).map(|()| None),
+        Err(source) => {
+            let (path, record) = (dir.path().to_owned(), Some(Box::new(record)));
+            Err(AttachError::Unclear { doing: "find the process of", path, source, record })
+        }
+    }
 }
 
 /// Connects to a machine that is known to be alive and brings it into the
@@ -54,7 +54,6 @@ pub(crate) async fn take_over(dir: &RunDir, record: MachineRecord, process: Proc
         dynmem_qmp::connect(&dir.qmp(), ATTACH_PATIENCE).await.map_err(|source| unresponsive(source, &record))?;
     settle(dir, record.clone(), connection, process).await.map_err(|error| match error {
         MachineError::Qmp(source) => unresponsive(source, &record),
-        MachineError::Record { path, source } => AttachError::Io { doing: "write", path, source },
         MachineError::NotHeld(_) => unresponsive(QmpError::Closed, &record),
     })
 }
@@ -112,5 +111,5 @@ async fn clear_unfinished(dir: &RunDir) -> Result<(), AttachError> {
 }
 
 fn remove(dir: &RunDir) -> Result<(), AttachError> {
-    dir.remove().map_err(|source| AttachError::Io { doing: "remove", path: dir.path().to_owned(), source })
+    dir.remove().map_err(|source| AttachError::Remains { path: dir.path().to_owned(), source })
 }

@@ -109,8 +109,7 @@ pub enum LaunchError {
     },
 }
 
-/// Why a machine that still runs could not be taken over. It goes on running;
-/// try again.
+/// Why a machine could not be taken over. If it runs it goes on; try again.
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {
     /// It runs and does not answer.
@@ -125,12 +124,22 @@ pub enum AttachError {
         /// What it was launched with, to be charged meanwhile.
         record: Box<crate::MachineRecord>,
     },
-    /// The directory can't be read or cleaned.
+    /// Whether it runs can't be told.
     #[error("Can't {doing} {}: {source}", path.display())]
-    Io {
-        /// `read`, `remove` …
+    Unclear {
+        /// `read`, `find the process of`.
         doing: &'static str,
         /// What it was done to.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+        /// What it was launched with, if that can be read.
+        record: Option<Box<crate::MachineRecord>>,
+    },
+    /// Nothing runs, and what was left can't be removed.
+    #[error("Can't remove {}: {source}", path.display())]
+    Remains {
+        /// The directory.
         path: PathBuf,
         /// Why.
         source: io::Error,
@@ -146,14 +155,6 @@ pub enum MachineError {
     /// The machine is not held before a reset.
     #[error("The machine is not held before a reset: it is {0}")]
     NotHeld(crate::RunState),
-    /// The machine's record could not be written.
-    #[error("Can't write {}: {source}", path.display())]
-    Record {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
 }
 
 impl MachineError {

@@ -168,7 +168,6 @@ impl From<MachineError> for Failure {
     fn from(error: MachineError) -> Self {
         match error {
             MachineError::Qmp(error) => error.into(),
-            MachineError::Record { source, .. } => Self::Io { doing: "write the machine's record in", source },
             MachineError::NotHeld(_) => unreachable!("nothing is reset during a launch"),
         }
     }

@@ -18,6 +18,7 @@ use crate::{
     events::{Held, Translator},
     launch::log_tail,
     process::Process,
+    reset::HOLD,
     statistics::Rates,
 };
 
@@ -68,7 +69,8 @@ impl fmt::Display for RunState {
 /// What an order came down to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ordered {
-    /// What the balloon was told to leave of the boot memory.
+    /// What the balloon was told to leave of the boot memory. While its figure
+    /// is stale this may be one block more than asked, so that it moves.
     pub balloon: Bytes,
     /// What virtio-mem has been asked to plug, read back.
     pub plugged: Bytes,
@@ -292,10 +294,14 @@ impl Machine {
                 () = time::sleep(RECONNECT_PATIENCE) => {}
             }
             match dynmem_qmp::connect(&self.dir.qmp(), RECONNECT_PATIENCE).await {
-                Ok((client, events)) => {
-                    (self.client, self.events) = (client, Some(events));
-                    return MachineEvent::Lagged;
-                }
+                Ok((client, events)) => match client.call(HOLD).await {
+                    Ok(_) => {
+                        // It may have broken off in the middle of a reset.
+                        (self.client, self.events) = (client, Some(events));
+                        return MachineEvent::Lagged;
+                    }
+                    Err(error) => warn!(machine = %self.record.name, %error, "resets can't be held"),
+                },
                 Err(error) => warn!(machine = %self.record.name, %error, "control connection is lost"),
             }
         }

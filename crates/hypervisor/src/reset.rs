@@ -59,12 +59,16 @@ impl Machine {
     /// after its guest's power-off boots again: the second half of a restart.
     pub async fn continue_reset(&mut self) -> Result<(), MachineError> {
         if !matches!(self.translator.held, Some(Held::Reset | Held::PoweredOff)) {
+            // A try before may have done all but this.
+            self.client.call(HOLD).await?;
             return Err(MachineError::NotHeld(self.state().await?));
         }
         let actual = Bytes::new(self.client.call(commands::QueryBalloon {}).await?.actual);
         self.record.stale_balloon_bytes = Some(actual);
         self.record.log_bytes_at_reset = std::fs::metadata(self.dir.log()).map_or(0, |log| log.len());
-        self.write_record()?;
+        // Without it the machine only reboots less safely: nobody is to lose a
+        // guest over a full disk.
+        self.write_record_or_warn("a daemon that starts before the guest's driver is back counts its balloon as full");
         let outcome = self.reset_and_go_on().await;
         self.client.call(HOLD).await?; // whatever happened: the next reset is held again
         outcome
@@ -119,9 +123,10 @@ impl Machine {
     pub(crate) fn true_balloon(&mut self, actual: Bytes) -> Bytes {
         if std::mem::take(&mut self.unarranged_reset) {
             self.record.stale_balloon_bytes = Some(actual);
+            self.write_record_or_warn("the next daemon may believe an old figure of this balloon");
         }
         self.balloon_spoke(actual);
-        if self.record.stale_balloon_bytes.is_some() { self.record.boot_bytes } else { actual }
+        if self.is_balloon_stale() { self.record.boot_bytes } else { actual }
     }
 
     /// What to order so that the figure moves: while it is stale, a balloon
@@ -134,6 +139,12 @@ impl Machine {
         if more <= self.record.boot_bytes { more } else { balloon }
     }
 
+    /// Whether the balloon's figure is one from before a reset. While it is,
+    /// [`Machine::order`] may tell the balloon one block more than it is asked.
+    pub fn is_balloon_stale(&self) -> bool {
+        self.record.stale_balloon_bytes.is_some()
+    }
+
     /// Takes in a figure of the balloon: any other than the stale one shows
     /// that the driver is back. On its way to the same figure it passes others.
     pub(crate) fn balloon_spoke(&mut self, actual: Bytes) {
@@ -141,13 +152,15 @@ impl Machine {
             return;
         }
         self.record.stale_balloon_bytes = None;
-        if let Err(error) = self.write_record() {
-            warn!(machine = %self.record.name, %error, "the next daemon may count this balloon as empty");
-        }
+        self.write_record_or_warn("the next daemon may count this balloon as empty");
     }
 
-    fn write_record(&self) -> Result<(), MachineError> {
+    /// The record serves the next daemon; this one knows. `consequence` is
+    /// what comes of a record that can't be written.
+    fn write_record_or_warn(&self, consequence: &str) {
         let path = self.dir.record();
-        self.record.write(&path).map_err(|source| MachineError::Record { path, source })
+        if let Err(error) = self.record.write(&path) {
+            warn!(machine = %self.record.name, %error, "could not write {}: {consequence}", path.display());
+        }
     }
 }

@@ -7,9 +7,10 @@ use dynmem_agent_protocol::{Assigned, GuestMessage, HostMessage, LineDecoder, We
 use dynmem_core::{MemorySettings, ReportSource};
 use dynmem_definition::{Accelerator, Boot, VmDefinition};
 use dynmem_hypervisor::{
-    AttachError, Hypervisor, Launch, Machine, MachineEvent, MachineExit, RunState,
+    AttachError, Hypervisor, Launch, Machine, MachineError, MachineEvent, MachineExit, RunState,
     fake::{AgentMood, Behaviour, DeviceMood, FakeGuest, FakeHost, QmpMood},
 };
+use dynmem_qmp::commands::{RebootAction, SetAction};
 use dynmem_units::Bytes;
 use tempfile::TempDir;
 use tokio::{
@@ -194,6 +195,81 @@ async fn a_lost_control_connection_is_made_again() {
     machine.facts().await.expect("connected again");
     guest.power_off().await;
     assert_eq!(machine.next_event().await, MachineEvent::PoweredOff);
+}
+
+/// As if a daemon had broken off in the middle of a reset.
+async fn let_resets_happen(machine: &Machine) {
+    let patience = Duration::from_secs(30);
+    let (person, _events) = dynmem_qmp::connect(&machine.run_dir().monitor(), patience).await.expect("it listens");
+    person.call(SetAction { reboot: Some(RebootAction::Reset), shutdown: None }).await.expect("done");
+}
+
+#[tokio::test]
+async fn resets_are_held_again_once_a_lost_control_connection_is_back() {
+    let bench = Bench::new();
+    let (mut machine, guest) = bench.launch("web01").await;
+    let_resets_happen(&machine).await;
+    guest.hang_up().await;
+    until(&mut machine, MachineEvent::Lagged).await;
+    guest.reboot().await;
+    assert_eq!(machine.next_event().await, MachineEvent::ResetHeld);
+}
+
+#[tokio::test]
+async fn resets_are_held_again_by_the_next_try_of_a_reset_that_failed_at_its_end() {
+    let bench = Bench::new();
+    let (mut machine, guest) = bench.launch("web01").await;
+    let_resets_happen(&machine).await;
+    let error = machine.continue_reset().await.expect_err("it runs");
+    assert!(matches!(error, MachineError::NotHeld(RunState::Running)), "{error}");
+    guest.reboot().await;
+    until(&mut machine, MachineEvent::ResetHeld).await;
+}
+
+#[tokio::test]
+async fn a_record_that_can_not_be_written_keeps_no_guest_from_its_reboot() {
+    let bench = Bench::new();
+    let (mut machine, guest) = bench.launch("web01").await;
+    std::fs::create_dir(machine.run_dir().path().join("machine.json.new")).expect("in the way");
+    guest.reboot().await;
+    until(&mut machine, MachineEvent::ResetHeld).await;
+    machine.continue_reset().await.expect("the guest matters more");
+    guest.wait_until(|guest| guest.booted && guest.boots >= 2).await;
+    assert_eq!(machine.state().await.expect("a state"), RunState::Running);
+}
+
+#[tokio::test]
+async fn a_reset_that_nobody_held_is_known_to_the_next_daemon() {
+    let bench = Bench::new();
+    let (mut machine, guest) = bench.launch("web01").await;
+    machine.order(mib(256), Bytes::ZERO).await.expect("done");
+    guest.wait_until(|guest| guest.balloon_actual == mib(256)).await;
+    machine.facts().await.expect("facts");
+    machine.order(mib(512), Bytes::ZERO).await.expect("done");
+    guest.change(|guest| guest.balloon = DeviceMood::Stuck).await;
+    let_resets_happen(&machine).await;
+    guest.reboot().await;
+    let run_dir = machine.run_dir().path().to_owned();
+    loop {
+        // Events are taken in until the reset was among them.
+        until(&mut machine, MachineEvent::BalloonChanged).await;
+        if machine.facts().await.expect("facts").balloon_actual == mib(512) {
+            break;
+        }
+    }
+    drop(machine);
+    let mut machine = bench.hypervisor.attach(&run_dir).await.expect("no error").expect("still there");
+    assert_eq!(machine.facts().await.expect("facts").balloon_actual, mib(512), "the guest can use all of it");
+}
+
+#[tokio::test]
+async fn a_record_that_can_not_be_read_is_no_sign_that_nothing_runs() {
+    let bench = Bench::new();
+    let (machine, _guest) = bench.launch("web01").await;
+    std::fs::write(machine.run_dir().record(), "{").expect("written");
+    let error = bench.hypervisor.attach(machine.run_dir().path()).await.expect_err("unreadable");
+    assert!(matches!(error, AttachError::Unclear { record: None, .. }), "{error}");
+    assert!(machine.run_dir().path().exists());
 }
 
 #[tokio::test]
