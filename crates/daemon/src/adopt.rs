@@ -13,17 +13,21 @@ use dynmem_core::DeviceFacts;
 use dynmem_definition::VmDefinition;
 use dynmem_hypervisor::{AttachError, Hypervisor, Machine, MachineRecord, RunDir, RunState};
 use dynmem_units::Bytes;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
-use crate::driver::{Attached, MachineInfo, devices_of};
+use crate::driver::{Attached, Lost, MachineInfo, devices_of};
 
 /// Directories that are looked into.
 const DIRECTORIES_MAX: usize = 100_000;
+/// Directories that are looked into at once: each takes a few open files.
+const LOOKS_MAX: usize = 64;
 
 /// A machine that runs.
 pub(crate) struct Found {
     pub(crate) devices: DeviceFacts,
     pub(crate) paused: bool,
+    /// Whether `devices` is what it holds, or the most that it may hold.
+    pub(crate) known: bool,
     pub(crate) info: MachineInfo,
     pub(crate) attached: Attached,
 }
@@ -44,36 +48,80 @@ pub(crate) async fn look(hypervisor: &Hypervisor, run_root: &Path, definitions: 
     let mut adoption = Adoption::default();
     let mut looking = JoinSet::new();
     for (name, run_dir) in directories(run_root) {
+        if looking.len() >= LOOKS_MAX
+            && let Some(looked) = looking.join_next().await
+        {
+            adoption.take(looked);
+        }
         let definition = definitions.iter().find(|definition| definition.name == name).cloned();
         let hypervisor = hypervisor.clone();
         looking.spawn(async move {
             let outcome = take_over(&hypervisor, &run_dir, definition.as_ref()).await;
-            (name, run_dir, definition.is_some(), outcome)
+            let reach = definition.as_ref().map(|definition| reach(&hypervisor, definition));
+            Looked { name, run_dir, reach, outcome }
         });
     }
     while let Some(looked) = looking.join_next().await {
-        match looked {
-            Ok((_, _, _, Ok(None))) => {}
-            Ok((name, _, true, Ok(Some(found)))) => {
-                adoption.found.insert(name, found);
-            }
-            Ok((name, run_dir, false, Ok(Some(found)))) => {
-                let pid = found.info.pid.map_or_else(String::new, |pid| format!(" as process {pid}"));
-                let held = found.devices.assigned().saturating_add(found.devices.overhead);
-                adoption.out_of_reach = adoption.out_of_reach.saturating_add(held);
-                adoption.complaints.push(format!(
-                    "A machine of {name} runs{pid} in {}, and no definition of {name} can be read: it is left alone, and its {} MiB are kept out of the pool until the daemon's next start",
-                    run_dir.display(),
-                    held.mib()
-                ));
-            }
-            Ok((name, _, _, Err(error))) => {
-                adoption.complaints.push(format!("Could not look for a machine of {name}: {error}"));
-            }
-            Err(error) => adoption.complaints.push(format!("Could not look for a machine: {error}")),
-        }
+        adoption.take(looked);
     }
     adoption
+}
+
+/// What one directory came to.
+struct Looked {
+    name: String,
+    run_dir: PathBuf,
+    /// The most that a machine of this VM holds, if the VM is defined.
+    reach: Option<Bytes>,
+    outcome: Result<Option<Found>, AttachError>,
+}
+
+impl Adoption {
+    fn take(&mut self, looked: Result<Looked, JoinError>) {
+        let Looked { name, run_dir, reach, outcome } = match looked {
+            Ok(looked) => looked,
+            Err(error) => return self.complaints.push(format!("Could not look for a machine: {error}")),
+        };
+        match (outcome, reach) {
+            (Ok(None), _) => {}
+            (Ok(Some(found)), Some(_)) => {
+                self.found.insert(name, found);
+            }
+            (Ok(Some(found)), None) => {
+                let pid = found.info.pid.map_or_else(String::new, |pid| format!(" as process {pid}"));
+                let held = found.devices.assigned().saturating_add(found.devices.overhead);
+                self.leave_alone(held, &format!(
+                    "A machine of {name} runs{pid} in {}, and no definition of {name} can be read: it is left alone",
+                    run_dir.display()
+                ));
+            }
+            (Err(error @ AttachError::Remains { .. }), _) => {
+                self.complaints.push(format!("No machine of {name} runs any more, and it could not be cleared away: {error}"));
+            }
+            (Err(error), reach) => self.leave_alone(reach.unwrap_or_default(), &format!(
+                "A machine of {name} may run in {}, and can't be taken over: {error}. If no QEMU works there, remove the directory; else end that QEMU first; then start the daemon again. Until then the machine is left alone",
+                run_dir.display()
+            )),
+        }
+    }
+
+    /// What nobody here can take back is not lent again.
+    fn leave_alone(&mut self, held: Bytes, why: &str) {
+        self.out_of_reach = self.out_of_reach.saturating_add(held);
+        let mib = held.mib();
+        self.complaints
+            .push(format!("{why}, and its {mib} MiB are kept out of the pool until the daemon's next start"));
+    }
+}
+
+/// The most that a machine of this definition holds.
+fn reach(hypervisor: &Hypervisor, definition: &VmDefinition) -> Bytes {
+    let memory = &definition.memory;
+    let Ok(plan) = hypervisor.plan(definition) else {
+        return if memory.dynamic { memory.maximum.max(memory.startup) } else { memory.startup };
+    };
+    let most = if memory.dynamic { memory.maximum.max(plan.boot) } else { plan.boot };
+    most.min(plan.boot.saturating_add(plan.plug_max)).saturating_add(plan.overhead)
 }
 
 fn directories(run_root: &Path) -> Vec<(String, PathBuf)> {
@@ -90,22 +138,27 @@ async fn take_over(
     run_dir: &Path,
     definition: Option<&VmDefinition>,
 ) -> Result<Option<Found>, AttachError> {
-    match hypervisor.attach(run_dir).await {
-        Ok(Some(machine)) => Ok(Some(with_facts(machine, definition).await)),
-        Ok(None) => Ok(None),
-        Err(AttachError::Unresponsive { run_dir, pid, source, record }) => {
-            let info = MachineInfo::new(&record, &RunDir::new(&run_dir), Some(pid));
-            let attached = Attached::Lost { run_dir, reason: source.to_string() };
-            Ok(Some(Found { devices: at_worst(&record, definition), paused: false, info, attached }))
+    let (reason, pid, record) = match hypervisor.attach(run_dir).await {
+        Ok(Some(machine)) => return Ok(Some(with_facts(machine, definition).await)),
+        Ok(None) => return Ok(None),
+        Err(AttachError::Unresponsive { pid, source, record, .. }) => (source.to_string(), Some(pid), record),
+        Err(AttachError::Unclear { doing, path, source, record: Some(record) }) => {
+            (format!("Can't {doing} {}: {source}", path.display()), None, record)
         }
-        Err(error) => Err(error),
-    }
+        Err(error) => return Err(error),
+    };
+    let info = MachineInfo::new(&record, &RunDir::new(run_dir), pid);
+    let attached = Attached::Lost(Lost { run_dir: run_dir.to_owned(), reason, launching: false });
+    Ok(Some(Found { devices: at_worst(&record, definition), paused: false, known: false, info, attached }))
 }
 
 async fn with_facts(mut machine: Machine, definition: Option<&VmDefinition>) -> Found {
-    let devices = machine.facts().await.unwrap_or_else(|_| at_worst(machine.record(), definition));
+    let (devices, known) = match machine.facts().await {
+        Ok(devices) => (devices, true),
+        Err(_) => (at_worst(machine.record(), definition), false),
+    };
     let paused = matches!(machine.state().await, Ok(RunState::Paused | RunState::Stopped));
-    Found { devices, paused, info: MachineInfo::of(&machine), attached: Attached::Control(Box::new(machine)) }
+    Found { devices, paused, known, info: MachineInfo::of(&machine), attached: Attached::Control(Box::new(machine)) }
 }
 
 /// What a machine that can't be asked may hold: all that its VM may have.

@@ -110,6 +110,24 @@ async fn a_machine_that_does_not_answer_is_charged_at_its_worst_until_it_does() 
 }
 
 #[tokio::test]
+async fn a_machine_whose_record_can_not_be_read_is_kept_out_of_the_pool() {
+    let mut site = Site::new().await;
+    let guest = site.run("web01").await;
+    let before = site.client.host().await.expect("the host");
+    site.kill_daemon().await;
+    fs::write(site.state("run/web01/machine.json"), "{").expect("written");
+    site.start_daemon().await;
+    let complaint = site.event("orphan").await.message;
+    assert!(complaint.contains("machine.json") && complaint.contains("remove the directory"), "{complaint}");
+    let host = site.client.host().await.expect("the host");
+    let kept = host.reserve_bytes.saturating_sub(before.reserve_bytes);
+    assert!(kept >= mib(1024), "at least its maximum: {kept}");
+    let refused = common::refusal(site.client.start("web01").await);
+    assert!(!refused.to_string().is_empty());
+    assert_eq!(guest.snapshot().boots, 1, "it goes on");
+}
+
+#[tokio::test]
 async fn a_machine_without_a_definition_is_told_and_left_alone() {
     let mut site = Site::new().await;
     let guest = site.run("web01").await;

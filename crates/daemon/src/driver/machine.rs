@@ -55,8 +55,11 @@ pub(super) struct Driver {
     statistics: Statistics,
     /// What the devices were last told to hold.
     wanted: Option<(Bytes, Bytes)>,
-    /// Whether that has reached them.
+    /// Whether that has yet to reach them.
     unsent: bool,
+    /// The balloon was told one block more, to see that its driver is back
+    /// after a reset; the true order follows once it is.
+    telling: bool,
     /// The devices as last seen and as last told, and when.
     devices: Option<DeviceFacts>,
     told_at: Option<Instant>,
@@ -109,6 +112,7 @@ impl Driver {
             statistics: Statistics::default(),
             wanted: None,
             unsent: false,
+            telling: false,
             devices: None,
             told_at: None,
             trouble: false,
@@ -121,10 +125,17 @@ impl Driver {
     /// Runs until the machine is gone or nobody listens. A machine that was
     /// `found` may have been held or halted before anybody listened.
     pub(super) async fn run(mut self, found: bool) {
-        if found && self.catch_up().await.is_none() {
+        if found && self.introduce().await.is_none() {
             return;
         }
         while self.step().await.is_some() {}
+    }
+
+    /// The true sizes come first: what else is told may lead to orders, which
+    /// must not rest on a guess.
+    async fn introduce(&mut self) -> Option<()> {
+        self.look_at_devices().await?;
+        self.catch_up().await
     }
 
     async fn step(&mut self) -> Option<()> {
@@ -217,6 +228,7 @@ impl Driver {
         match outcome {
             Ok(_) => {
                 self.unsent = false;
+                self.telling = self.machine.is_balloon_stale();
                 self.pace.ordered(Instant::now());
                 Some(())
             }
@@ -280,6 +292,10 @@ impl Driver {
         if self.ending.kill_at.is_some_and(|at| now >= at) {
             self.machine.kill();
             self.ending.kill_at = Some(now + QUIT_PATIENCE);
+        }
+        // Not before: the same order again would come to the same.
+        if self.telling && !self.machine.is_balloon_stale() {
+            self.unsent = true;
         }
         self.send_order().await?;
         self.look_at_devices().await?;
@@ -355,4 +371,46 @@ async fn continue_reset(machine: &mut Machine) -> Result<(), MachineError> {
         };
     }
     outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use dynmem_core::VmId;
+    use dynmem_definition::VmDefinition;
+    use dynmem_hypervisor::{Hypervisor, Launch, fake::FakeHost};
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::{driver::mailbox, fact::Fact};
+
+    #[tokio::test]
+    async fn a_balloon_that_is_asked_for_its_old_figure_after_a_reset_gets_there() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let host = FakeHost::new(Bytes::from_mib(4096));
+        let definition = VmDefinition::from_toml("name = \"web01\"", folder.path()).expect("right");
+        let boot = definition.memory.startup;
+        let less = boot.saturating_sub(Bytes::from_mib(256));
+        let job = Launch { definition, run_dir: folder.path().join("web01"), cgroups: Vec::new() };
+        let machine = Hypervisor::Fake(host.clone()).launch(&job).await.expect("a machine");
+        let guest = host.guest("web01").expect("its guest");
+        let (sender, mut told) = mpsc::channel(64);
+        let (mut handle, mailbox) = mailbox();
+        let facts = FactSender { vm: VmId(0), run: 1, facts: sender };
+        let driver = tokio::spawn(Driver::new(machine, facts, mailbox).run(false));
+        let memory = |balloon| Order::Memory { balloon, plugged: Bytes::ZERO };
+
+        handle.push(memory(less));
+        guest.wait_until(|guest| guest.balloon_actual == less).await;
+        guest.reboot().await;
+        let held = |fact: &Fact| matches!(fact, Fact::Machine { news: News::Event(Event::ResetHeld), .. });
+        while !held(&told.recv().await.expect("it speaks")) {}
+        let listening = tokio::spawn(async move { while told.recv().await.is_some() {} });
+        for order in [memory(boot), Order::ContinueReset, memory(less)] {
+            handle.push(order);
+        }
+        let there = guest.wait_until(|guest| guest.boots > 1 && guest.balloon_actual == less);
+        timeout(Duration::from_secs(30), there).await.expect("not a block more for ever");
+        driver.abort();
+        listening.abort();
+    }
 }

@@ -23,7 +23,7 @@ use dynmem_units::Bytes;
 use tokio::sync::{mpsc, watch};
 
 pub(crate) use machine::devices_of;
-pub(crate) use start::{Attached, Start, run};
+pub(crate) use start::{Attached, Lost, Start, run};
 
 use crate::agent_link::AgentStatus;
 

@@ -30,12 +30,18 @@ pub(crate) enum Attached {
     /// And obeys.
     Control(Box<Machine>),
     /// And does not answer: to be tried again.
-    Lost {
-        /// Where it is.
-        run_dir: PathBuf,
-        /// What was said.
-        reason: String,
-    },
+    Lost(Lost),
+}
+
+/// A machine that runs, as far as is known, and can't be controlled.
+pub(crate) struct Lost {
+    /// Where it is.
+    pub(crate) run_dir: PathBuf,
+    /// What was said.
+    pub(crate) reason: String,
+    /// Its driver broke down before it told how the launch went: the engine
+    /// still waits for that.
+    pub(crate) launching: bool,
 }
 
 /// A driver's life. It ends with the machine ([`Event::Exited`] or
@@ -43,16 +49,16 @@ pub(crate) enum Attached {
 pub(crate) async fn run(hypervisor: Hypervisor, start: Start, facts: FactSender, mut mailbox: Mailbox) {
     let found = matches!(start, Start::Attached(_));
     let (machine, launched) = match start {
-        Start::Launch(job) => launch(&hypervisor, &job, &facts).await.unzip(),
-        Start::Attached(Attached::Control(machine)) => (Some(*machine), None),
-        Start::Attached(Attached::Lost { run_dir, reason }) => {
-            (regain(&hypervisor, run_dir, reason, &facts, &mut mailbox).await, None)
+        Start::Launch(job) => {
+            launch(&hypervisor, &job, &facts).await.map(|(machine, event)| (machine, Some(event))).unzip()
         }
+        Start::Attached(Attached::Control(machine)) => (Some(*machine), None),
+        Start::Attached(Attached::Lost(lost)) => regain(&hypervisor, lost, &facts, &mut mailbox).await.unzip(),
     };
     let Some(machine) = machine else { return };
     // Whoever waits for the launch is answered with these particulars.
     let mut heard = facts.tell(News::Info(Box::new(MachineInfo::of(&machine)))).await;
-    if let Some(launched) = launched {
+    if let Some(launched) = launched.flatten() {
         heard = facts.vm(launched).await;
     }
     if heard.is_some() {
@@ -62,18 +68,11 @@ pub(crate) async fn run(hypervisor: Hypervisor, start: Start, facts: FactSender,
 
 /// The machine, and what the engine is to be told of it.
 async fn launch(hypervisor: &Hypervisor, job: &Launch, facts: &FactSender) -> Option<(Machine, Event)> {
-    let launched = timeout(LAUNCH_PATIENCE, hypervisor.launch(job)).await;
-    let reason = match launched {
+    let outcome = timeout(LAUNCH_PATIENCE, hypervisor.launch(job)).await;
+    let reason = match outcome {
         Ok(Ok(mut machine)) => {
-            // Right after the launch the devices hold what the plan says.
-            let devices = match machine.facts().await {
-                Ok(devices) => devices,
-                Err(error) => {
-                    tracing::warn!(vm = %job.definition.name, %error, "the new machine does not tell its devices");
-                    super::machine::devices_of(machine.record())
-                }
-            };
-            return Some((machine, Event::Launched(devices)));
+            let launched = launched(&mut machine).await;
+            return Some((machine, launched));
         }
         Ok(Err(error)) => error.to_string(),
         Err(_) => format!("QEMU did not start within {} s", LAUNCH_PATIENCE.as_secs()),
@@ -82,14 +81,28 @@ async fn launch(hypervisor: &Hypervisor, job: &Launch, facts: &FactSender) -> Op
     None
 }
 
-/// Attaches until it works, or the machine is gone, or is to end.
+async fn launched(machine: &mut Machine) -> Event {
+    // Right after the launch the devices hold what the plan says.
+    let devices = match machine.facts().await {
+        Ok(devices) => devices,
+        Err(error) => {
+            let record = machine.record();
+            tracing::warn!(vm = %record.name, %error, "the new machine does not tell its devices");
+            super::machine::devices_of(record)
+        }
+    };
+    Event::Launched(devices)
+}
+
+/// Attaches until it works, or the machine is gone, or is to end. With the
+/// machine comes what the engine is to be told of it, if it waits for that.
 async fn regain(
     hypervisor: &Hypervisor,
-    run_dir: PathBuf,
-    mut reason: String,
+    lost: Lost,
     facts: &FactSender,
     mailbox: &mut Mailbox,
-) -> Option<Machine> {
+) -> Option<(Machine, Option<Event>)> {
+    let Lost { run_dir, mut reason, launching } = lost;
     let mut pause = ATTACH_FIRST;
     loop {
         facts.tell(News::Trouble(Some(reason))).await?;
@@ -98,9 +111,14 @@ async fn regain(
             () = sleep(pause) => None,
         };
         match hypervisor.attach(&run_dir).await {
-            Ok(Some(machine)) => {
+            Ok(Some(mut machine)) => {
                 facts.tell(News::Trouble(None)).await?;
-                return Some(machine);
+                let news = if launching { Some(launched(&mut machine).await) } else { None };
+                return Some((machine, news));
+            }
+            Ok(None) if launching => {
+                facts.vm(Event::LaunchFailed("its driver broke down: see the daemon's log".to_owned())).await;
+                return None;
             }
             Ok(None) => {
                 let exit =
@@ -126,5 +144,52 @@ fn kill(pid: u32) {
     let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return };
     if let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) {
         let _ = pidfd_send_signal(process, Signal::KILL); // it may have ended meanwhile
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dynmem_core::VmId;
+    use dynmem_definition::VmDefinition;
+    use dynmem_hypervisor::fake::FakeHost;
+    use dynmem_units::Bytes;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::{driver::mailbox, fact::Fact};
+
+    /// What the engine hears first from a driver that takes over from one that
+    /// broke down at a launch.
+    async fn first_event_after_a_break_down(with_machine: bool) -> Event {
+        let folder = tempfile::tempdir().expect("a folder");
+        let run_dir = folder.path().join("web01");
+        let hypervisor = Hypervisor::Fake(FakeHost::new(Bytes::from_mib(4096)));
+        let definition = VmDefinition::from_toml("name = \"web01\"", &folder.path().join("web01.toml")).expect("right");
+        if with_machine {
+            let job = Launch { definition, run_dir: run_dir.clone(), cgroups: Vec::new() };
+            drop(hypervisor.launch(&job).await.expect("a machine"));
+        }
+        let (sender, mut told) = mpsc::channel(64);
+        let facts = FactSender { vm: VmId(0), run: 1, facts: sender };
+        let (_handle, mailbox) = mailbox();
+        let lost = Lost { run_dir, reason: "Its driver broke down".to_owned(), launching: true };
+        let driver = tokio::spawn(run(hypervisor, Start::Attached(Attached::Lost(lost)), facts, mailbox));
+        let event = loop {
+            if let Fact::Machine { news: News::Event(event), .. } = told.recv().await.expect("it speaks") {
+                break event;
+            }
+        };
+        driver.abort();
+        event
+    }
+
+    #[tokio::test]
+    async fn a_launch_is_told_although_its_driver_broke_down() {
+        assert!(matches!(first_event_after_a_break_down(true).await, Event::Launched(_)));
+    }
+
+    #[tokio::test]
+    async fn a_launch_that_left_nothing_has_failed() {
+        assert!(matches!(first_event_after_a_break_down(false).await, Event::LaunchFailed(_)));
     }
 }

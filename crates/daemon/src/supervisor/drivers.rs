@@ -10,7 +10,7 @@ use tokio::task;
 use super::{Supervisor, roster::Run};
 use crate::{
     adopt::Found,
-    driver::{self, Attached, MachineInfo, OrderKind, Start},
+    driver::{self, Attached, Lost, MachineInfo, OrderKind, Start},
     fact::FactSender,
 };
 
@@ -35,9 +35,9 @@ impl Supervisor {
             return;
         };
         self.feed_vm(vm, Event::Defined { name, settings });
-        let Some(Found { devices, paused, info, attached }) = found else { return };
+        let Some(Found { devices, paused, known, info, attached }) = found else { return };
         self.spawn(vm, Start::Attached(attached), Some(info));
-        self.feed_vm(vm, Event::Adopted { devices, paused });
+        self.feed_vm(vm, Event::Adopted { devices, paused, known });
     }
 
     /// Launches the machine; its memory is charged.
@@ -52,13 +52,14 @@ impl Supervisor {
         let number = self.runs;
         let (handle, mailbox) = driver::mailbox();
         let facts = FactSender { vm, run: number, facts: self.facts_sender.clone() };
-        let trouble = match &start {
-            Start::Attached(Attached::Lost { reason, .. }) => Some(reason.clone()),
-            _ => None,
+        let (launching, trouble) = match &start {
+            Start::Launch(_) => (true, None),
+            Start::Attached(Attached::Control(_)) => (false, None),
+            Start::Attached(Attached::Lost(lost)) => (lost.launching, Some(lost.reason.clone())),
         };
         let task = self.drivers.spawn(driver::run(self.hypervisor.clone(), start, facts, mailbox)).id();
         if let Some(vm) = self.roster.get_mut(vm) {
-            vm.run = Some(Run { number, task, handle, info, cpu: None, trouble: None, refused_recorded: 0 });
+            vm.run = Some(Run { number, task, handle, launching, info, cpu: None, trouble: None, refused_recorded: 0 });
         }
         if trouble.is_some() {
             self.trouble(vm, trouble);
@@ -82,13 +83,11 @@ impl Supervisor {
         let message =
             format!("The driver of {name} broke down: this is a bug in dynmemd. Its machine is taken over again");
         self.log.record(Some(name.clone()), "driver-lost", message, &[]);
-        let (run_dir, info) = (self.run_dir(&name), self.roster.run_mut(id).and_then(|run| run.info.clone()));
-        if info.is_none() {
-            // It broke down at the launch: there is no machine to get back.
-            self.forget_driver(id);
-            return self.feed_vm(id, Event::LaunchFailed("its driver broke down: see the daemon's log".to_owned()));
-        }
-        self.spawn(id, Start::Attached(Attached::Lost { run_dir, reason: "Its driver broke down".to_owned() }), info);
+        let Some(run) = self.roster.run_mut(id) else { return };
+        let (launching, info) = (run.launching, run.info.clone());
+        // Even of a launch that nobody told about a machine may be left.
+        let lost = Lost { run_dir: self.run_dir(&name), reason: "Its driver broke down".to_owned(), launching };
+        self.spawn(id, Start::Attached(Attached::Lost(lost)), info);
     }
 
     /// Something is wrong with the connection to a machine, or is well again.

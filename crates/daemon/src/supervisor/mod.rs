@@ -211,8 +211,10 @@ impl Supervisor {
         driver.handle.flush();
         match news {
             News::Event(event) => {
-                if matches!(event, Event::Exited(_) | Event::LaunchFailed(_)) {
-                    self.forget_driver(vm);
+                match event {
+                    Event::Exited(_) | Event::LaunchFailed(_) => self.forget_driver(vm),
+                    Event::Launched(_) => driver.launching = false,
+                    _ => {}
                 }
                 self.feed_vm(vm, event);
             }

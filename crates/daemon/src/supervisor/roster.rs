@@ -31,6 +31,8 @@ pub(crate) struct Run {
     pub(crate) number: u64,
     pub(crate) task: task::Id,
     pub(crate) handle: Handle,
+    /// How the launch went is still to be told.
+    pub(crate) launching: bool,
     pub(crate) info: Option<MachineInfo>,
     pub(crate) cpu: Option<Percent>,
     pub(crate) trouble: Option<String>,
