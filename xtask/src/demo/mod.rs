@@ -30,7 +30,7 @@ use self::{
 use crate::{
     build::{self, Profile},
     report::{self, Metric},
-    setup,
+    setup, shell,
 };
 
 /// The longest hunger beside memory that could end it.
@@ -48,7 +48,7 @@ pub(crate) struct Options {
     /// How long the play takes, the boot excluded
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u16).range(5..=3600), value_name = "SECONDS")]
     seconds: u16,
-    /// Writes every sample as a JSON line to this file
+    /// Writes every sample as a JSON line to this file; after a failure, to one in the target folder
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
 }
@@ -71,12 +71,15 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let image = build::image()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcome = runtime.block_on(perform(options, &image))?;
-    if let Some(path) = &options.trace {
+    let failed = !outcome.failures.is_empty();
+    let default_trace = failed.then(|| shell::target_dir().join("demo-samples.jsonl"));
+    if let Some(path) = options.trace.as_ref().or(default_trace.as_ref()) {
         let lines: Vec<String> = outcome.samples.iter().map(|sample| sample.to_json().to_string()).collect();
         fs::write(path, lines.join("\n")).with_context(|| format!("Could not write {}", path.display()))?;
+        eprintln!("All samples are in {}", path.display());
     }
     report::print(&metrics(&outcome, options), options.json);
-    if !outcome.failures.is_empty() {
+    if failed {
         bail!("{} promises were broken:\n  {}", outcome.failures.len(), outcome.failures.join("\n  "));
     }
     farewell(&outcome);
@@ -169,7 +172,8 @@ fn metrics(outcome: &Outcome, options: &Options) -> Vec<Metric> {
         ("leftovers", outcome.leftovers as f64),
     ];
     let starved = Metric::new("starved_seconds_max", tally.starved_longest.as_secs_f64(), "s")
-        .against_goal(STARVED_AT_MOST.as_secs_f64());
+        .against_goal(STARVED_AT_MOST.as_secs_f64())
+        .with("guest", tally.starved_guest.clone());
     let counts = counts.map(|(name, count)| Metric::new(name, count, "count").against_goal(0.0));
     let all = counts.into_iter().chain([starved]);
     all.map(|metric| {
