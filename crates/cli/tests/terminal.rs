@@ -8,23 +8,24 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
+use tempfile::TempDir;
 
 mod support;
 use support::{Canned, Terminal, dynmem, vm};
 
-/// A daemon with one VM whose console is a socket of ours.
-fn daemon_with_console() -> (Canned, UnixListener) {
+/// A daemon with one VM whose console is a socket of ours, and the folder that
+/// ends with the test: the daemon's thread does not.
+fn daemon_with_console() -> (Canned, UnixListener, TempDir) {
     let folder = tempfile::tempdir().expect("a temporary directory");
     let console = folder.path().join("console.sock");
     let listener = UnixListener::bind(&console).expect("a new socket");
     let daemon = Canned::new(move |_, _| {
-        let _keep = &folder;
         let mut vm = vm("web01");
         vm["state"] = json!("running");
         vm["console_path"] = json!(console);
         (200, json!([vm]))
     });
-    (daemon, listener)
+    (daemon, listener, folder)
 }
 
 fn open_console(daemon: &Canned, terminal: &Terminal) -> Child {
@@ -39,7 +40,7 @@ fn open_console(daemon: &Canned, terminal: &Terminal) -> Child {
 
 #[test]
 fn a_console_carries_every_key_until_the_escape() {
-    let (daemon, console) = daemon_with_console();
+    let (daemon, console, _folder) = daemon_with_console();
     let mut terminal = Terminal::new();
     let before = terminal.modes();
     let mut child = open_console(&daemon, &terminal);
@@ -59,7 +60,7 @@ fn a_console_carries_every_key_until_the_escape() {
 #[test]
 fn however_a_console_ends_the_terminal_is_as_before() {
     for end in [None, Some(Signal::TERM), Some(Signal::HUP), Some(Signal::INT)] {
-        let (daemon, console) = daemon_with_console();
+        let (daemon, console, _folder) = daemon_with_console();
         let mut terminal = Terminal::new();
         let before = terminal.modes();
         let mut child = open_console(&daemon, &terminal);
@@ -77,7 +78,7 @@ fn however_a_console_ends_the_terminal_is_as_before() {
 
 #[test]
 fn without_a_terminal_a_console_is_a_pipe() {
-    let (daemon, console) = daemon_with_console();
+    let (daemon, console, _folder) = daemon_with_console();
     let mut child = dynmem(&daemon.socket())
         .args(["vm", "console", "web01"])
         .stdin(Stdio::piped())
