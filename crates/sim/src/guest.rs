@@ -1,0 +1,1 @@
+//! A guest: a kernel that lives in the memory it is lent.

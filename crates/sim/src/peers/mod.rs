@@ -1,0 +1,1 @@
+//! The peers: other memory managers, written from their descriptions.
