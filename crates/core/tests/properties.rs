@@ -119,7 +119,9 @@ fn settle(world: &mut World) {
 
 fn config() -> ProptestConfig {
     let regressions = FileFailurePersistence::Direct("tests/properties.proptest-regressions");
-    ProptestConfig { cases: 128, failure_persistence: Some(Box::new(regressions)), ..ProptestConfig::default() }
+    let default = ProptestConfig::default();
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { default.cases } else { 128 };
+    ProptestConfig { cases, failure_persistence: Some(Box::new(regressions)), ..default }
 }
 
 proptest! {

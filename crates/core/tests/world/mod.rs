@@ -132,6 +132,11 @@ pub struct World {
     pub recovering: bool,
 }
 
+/// A world that may lend all of its `memory` MiB.
+pub fn world(memory: u64) -> World {
+    World::new(mib(memory), Bytes::ZERO)
+}
+
 impl World {
     pub fn new(memory: Bytes, reserve: Bytes) -> Self {
         let config = HostConfig { memory, reserve };
