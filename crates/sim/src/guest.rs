@@ -1,1 +1,0 @@
-//! A guest: a kernel that lives in the memory it is lent.

@@ -1,0 +1,103 @@
+//! The agent in a guest: when what it measured is told.
+//!
+//! A simpler `dynmem-agent` (`crates/agent/src/pace.rs`): the same steps and
+//! times, without the cheap look before a reading.
+
+use dynmem_core::GuestReport;
+use dynmem_units::{Bytes, Percent};
+
+/// How often a calm guest is looked at.
+const CALM_LOOK_MS: u64 = 50;
+/// How often a guest that is getting short is looked at.
+const ALERT_LOOK_MS: u64 = 15;
+/// How long it stays watched that closely after the last reason to.
+const ALERT_MS: u64 = 2_000;
+/// While watched closely, it is heard at least this often.
+const ALERT_REPORT_MS: u64 = 100;
+/// A slow drift is told this often.
+const DRIFT_REPORT_MS: u64 = 1_000;
+/// The longest silence.
+const HEARTBEAT_MS: u64 = 5_000;
+/// A calm guest's movement below this is not news.
+const STEP_MIN: Bytes = Bytes::from_mib(4);
+/// While watched closely, a movement of this is worth a report.
+const ALERT_STEP: Bytes = Bytes::MIB;
+/// A movement worth telling at the next full second.
+const DRIFT: Bytes = Bytes::new(256 << 10);
+/// A stall (hundredths of a per cent) that is pressure.
+const STALL_STEP: u32 = 100;
+
+/// Decides when a report is sent. Its times run with the world's clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Agent {
+    alert_until_ms: u64,
+    looked: Option<Seen>,
+    sent: Option<Seen>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    at_ms: u64,
+    visible: Bytes,
+    used: Bytes,
+    stall: u32,
+}
+
+impl Agent {
+    /// One that has told nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether it looks at all now: if not, [`Agent::due`] would be false, and
+    /// no report needs to be made.
+    pub fn looks(&self, now_ms: u64) -> bool {
+        let pause_ms = if now_ms < self.alert_until_ms { ALERT_LOOK_MS } else { CALM_LOOK_MS };
+        self.looked.is_none_or(|looked| now_ms.saturating_sub(looked.at_ms) >= pause_ms)
+    }
+
+    /// Takes what could be reported; says whether it is.
+    pub fn due(&mut self, now_ms: u64, report: &GuestReport) -> bool {
+        if !self.looks(now_ms) {
+            return false;
+        }
+        let seen = Seen {
+            at_ms: now_ms,
+            visible: report.visible,
+            used: report.visible.saturating_sub(report.available),
+            stall: report.stall,
+        };
+        let before = self.looked.replace(seen);
+        let jumped = before.is_some_and(|before| seen.used.saturating_sub(before.used) > step(seen.visible));
+        if jumped || seen.stall >= STALL_STEP {
+            self.alert_until_ms = now_ms + ALERT_MS;
+        }
+        let due = self.is_news(&seen);
+        if due {
+            self.sent = Some(seen);
+        }
+        due
+    }
+
+    fn is_news(&self, seen: &Seen) -> bool {
+        let Some(sent) = &self.sent else { return true };
+        let since_ms = seen.at_ms.saturating_sub(sent.at_ms);
+        let moved = difference(seen.used, sent.used).max(difference(seen.visible, sent.visible));
+        if seen.at_ms < self.alert_until_ms {
+            let stall_moved = seen.stall.abs_diff(sent.stall) >= STALL_STEP;
+            return moved >= ALERT_STEP || stall_moved || since_ms >= ALERT_REPORT_MS;
+        }
+        let rose = seen.used.saturating_sub(sent.used) > step(seen.visible);
+        let due_ms = if moved >= DRIFT { DRIFT_REPORT_MS } else { HEARTBEAT_MS };
+        rose || seen.visible != sent.visible || since_ms >= due_ms
+    }
+}
+
+/// A rise above this is news at once: 1 % of the guest, at least 4 MiB.
+fn step(visible: Bytes) -> Bytes {
+    Percent::new(1).of(visible).max(STEP_MIN)
+}
+
+fn difference(one: Bytes, other: Bytes) -> Bytes {
+    one.saturating_sub(other).max(other.saturating_sub(one))
+}

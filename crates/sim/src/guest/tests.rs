@@ -1,0 +1,1 @@
+//! Each behaviour of a guest, as a sentence.

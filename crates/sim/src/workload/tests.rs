@@ -1,0 +1,1 @@
+//! Each shape, as a sentence.
