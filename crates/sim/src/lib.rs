@@ -18,4 +18,5 @@
 pub mod guest;
 pub mod peers;
 pub mod policy;
+pub mod trace;
 pub mod workload;
