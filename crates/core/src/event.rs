@@ -264,3 +264,35 @@ pub struct Notice {
     /// The numbers in it, by name; sizes in bytes.
     pub numbers: Vec<(&'static str, u64)>,
 }
+
+#[cfg(test)]
+mod tests {
+    use serde::de::{IntoDeserializer, value::Error};
+
+    use super::*;
+
+    /// What the wire's `name` means.
+    fn on_the_wire<'de, T: Deserialize<'de>>(name: &'de str) -> Option<T> {
+        T::deserialize(IntoDeserializer::<Error>::into_deserializer(name)).ok()
+    }
+
+    #[test]
+    fn states_are_named_alike_for_people_and_programs() {
+        use VmState::{Booting, Failed, Off, Paused, Running, Starting, Stopping};
+        for state in [Off, Starting, Booting, Running, Paused, Stopping, Failed] {
+            assert_eq!(on_the_wire(&state.to_string()), Some(state));
+        }
+        assert_eq!(format!("{Off:>8}|{Paused:<8}"), "     off|paused  ", "they keep a table's columns");
+    }
+
+    #[test]
+    fn notices_are_named_alike_in_the_log_and_on_the_wire() {
+        use NoticeKind as Kind;
+        let starts = [Kind::StartRefused, Kind::Started, Kind::Stopped, Kind::Failed, Kind::Restarting, Kind::Adopted];
+        let moves = [Kind::Grew, Kind::Shrank, Kind::Stuck, Kind::Recovered, Kind::StatusChanged];
+        let others = [Kind::SettingsChanged, Kind::HostPressure, Kind::DaemonStarted];
+        for kind in starts.into_iter().chain(moves).chain(others) {
+            assert_eq!(on_the_wire(kind.name()), Some(kind));
+        }
+    }
+}

@@ -105,6 +105,12 @@ mod tests {
     }
 
     #[test]
+    fn the_default_reserve_grows_with_the_host() {
+        assert_eq!(HostConfig::default_reserve(gib(2)), Bytes::from_mib(384 + 2 * 30));
+        assert_eq!(HostConfig::default_reserve(gib(1024)), Bytes::from_mib(384 + 1024 * 30));
+    }
+
+    #[test]
     fn memory_that_somebody_else_took_is_not_lent() {
         let floor = gib(16).scale(1, 50);
         assert_eq!(host(gib(2), 0).capacity(), gib(6).saturating_sub(floor));

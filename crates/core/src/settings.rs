@@ -214,6 +214,11 @@ impl MemorySettings {
 
 #[cfg(test)]
 mod tests {
+    use serde::de::{
+        IntoDeserializer,
+        value::{Error, MapDeserializer},
+    };
+
     use super::*;
 
     fn dynamic() -> MemorySettings {
@@ -230,6 +235,32 @@ mod tests {
     fn the_defaults_keep_every_rule() {
         assert_eq!(MemorySettings::default().check(), Ok(()));
         assert_eq!(MemorySettings { dynamic: true, ..MemorySettings::default() }.check(), Ok(()));
+    }
+
+    #[test]
+    fn sizes_are_read_as_text_and_as_bytes_and_models_by_name() {
+        fn read<'de, V: IntoDeserializer<'de, Error>>(name: &'static str, value: V) -> Result<MemorySettings, Error> {
+            MemorySettings::deserialize(MapDeserializer::new(std::iter::once((name, value))))
+        }
+        let expected = MemorySettings { startup: Bytes::from_mib(1024), ..MemorySettings::default() };
+        assert_eq!(read("startup", "1GiB"), Ok(expected.clone()));
+        assert_eq!(read("startup", 1_u64 << 30), Ok(expected));
+        assert!(read("startup", "much").is_err() && read("start_up", "1GiB").is_err());
+        for demand_model in [DemandModel::WorkingSet, DemandModel::Committed] {
+            let expected = MemorySettings { demand_model, ..MemorySettings::default() };
+            assert_eq!(read("demand_model", demand_model.to_string().as_str()), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn the_ends_of_every_range_are_allowed() {
+        for size in [MINIMUM_FLOOR, MAXIMUM_CEILING] {
+            let all_one = MemorySettings { startup: size, minimum: size, maximum: size, ..dynamic() };
+            assert_eq!(all_one.check(), Ok(()), "{size}");
+        }
+        for buffer in [5, 2000] {
+            assert_eq!(MemorySettings { buffer: Percent::new(buffer), ..dynamic() }.check(), Ok(()), "{buffer}%");
+        }
     }
 
     #[test]
@@ -263,9 +294,11 @@ mod tests {
             MemorySettings { buffer: Percent::new(50), weight: Weight::MAX, ..dynamic() },
             MemorySettings { demand_model: DemandModel::Committed, ..dynamic() },
         ];
-        for new in ok {
+        for new in &ok {
             assert_eq!(change(new.clone()), Ok(()), "{new:?}");
         }
+        let beyond_reach = dynamic().check_change(&ok[2], Bytes::from_mib(1024));
+        assert_eq!(beyond_reach, Ok(()), "a maximum that this machine can't reach may stay");
         let refused = [
             MemorySettings { dynamic: false, ..dynamic() },
             MemorySettings { startup: Bytes::from_mib(514), ..dynamic() },

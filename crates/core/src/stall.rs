@@ -201,12 +201,53 @@ mod tests {
         let mut stall = Stall::default();
         let changes = stare(&mut stall, 0, 4, promise(512, 0), devices(512, 300));
         assert_eq!(changes, [(3, StallChange::Pinned)]);
-        assert!(stall.pinned(Instant(4_000)));
+        assert!(stall.pinned(Instant(62_999)) && !stall.pinned(Instant(63_000)), "for a minute");
     }
 
     #[test]
     fn a_settled_machine_is_never_stuck() {
         let mut stall = Stall::default();
         assert_eq!(stare(&mut stall, 0, 100, promise(512, 300), devices(512, 300)), []);
+        let first = stall.watch(Instant(200_000), promise(200, 0), &devices(512, 0), &devices(512, 0));
+        assert_eq!(first, StallChange::None, "an order has its full time, however long nothing was asked before");
+    }
+
+    #[test]
+    fn a_machine_that_does_not_take_memory_is_asked_again_sooner_and_given_none_until_then() {
+        let mut taking = Stall::default();
+        let changes = stare(&mut taking, 0, 10, promise(512, 0), devices(300, 0));
+        assert_eq!(changes, [(5, StallChange::Stuck)]);
+        assert!(taking.rests_from_growing(Instant(6_999)) && !taking.rests_from_growing(Instant(7_000)));
+
+        let trading = (promise(300, 200), devices(500, 0));
+        for (promise, devices) in [(promise(200, 0), devices(512, 0)), trading] {
+            let mut giving = Stall::default();
+            assert_eq!(stare(&mut giving, 0, 10, promise, devices), [(5, StallChange::Stuck)]);
+            assert!(giving.resting(Instant(14_999)) && !giving.resting(Instant(15_000)));
+            assert!(!giving.rests_from_growing(Instant(10_000)));
+        }
+    }
+
+    #[test]
+    fn what_is_waited_for_follows_the_speed_shown_since_the_order() {
+        const fn mib(mib: u64) -> Bytes {
+            Bytes::from_mib(mib)
+        }
+        let mut stall = Stall::default();
+        stall.ordered(Instant(1_000), mib(500), true);
+        assert_eq!(stall.coming(Instant(5_999), mib(300), mib(500)), mib(300), "all of it at first");
+        assert_eq!(stall.coming(Instant(6_000), mib(300), mib(500)), mib(0), "nothing has come");
+        assert_eq!(stall.coming(Instant(11_000), mib(280), mib(480)), mib(10), "20 in 10 s");
+        assert_eq!(stall.coming(Instant(11_000), mib(4), mib(480)), mib(4), "never more than is outstanding");
+
+        // More orders on the way down are parts of the first; a guest that has
+        // grown in between begins anew.
+        stall.ordered(Instant(4_000), mib(500), false);
+        stall.ordered(Instant(5_000), mib(490), false);
+        assert_eq!(stall.coming(Instant(6_000), mib(300), mib(490)), mib(10));
+        stall.ordered(Instant(7_000), mib(600), false);
+        assert_eq!(stall.coming(Instant(11_999), mib(300), mib(600)), mib(300));
+        stall.ordered(Instant(12_000), mib(400), true);
+        assert_eq!(stall.coming(Instant(16_999), mib(300), mib(400)), mib(300));
     }
 }

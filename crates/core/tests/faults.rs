@@ -3,7 +3,7 @@
 
 mod world;
 
-use dynmem_core::{DemandModel, MemorySettings, MemoryStatus, NoticeKind};
+use dynmem_core::{DemandModel, DriverSnapshot, MemorySettings, MemoryStatus, NoticeKind};
 use dynmem_units::Bytes;
 use world::{buffered, mib, settings, world};
 
@@ -20,12 +20,15 @@ fn a_stuck_balloon_is_named_and_others_give_instead() {
     assert!(world.assigned(busy) >= mib(1516), "{}", world.assigned(busy));
     assert!(world.assigned(idle) >= mib(128));
     assert!(world.notices.iter().any(|notice| notice.kind == NoticeKind::Stuck));
+    let driver = world.vm(stuck).driver;
+    assert!(matches!(driver, DriverSnapshot::Stuck { for_ms: 10_000..30_000 }), "{driver:?}");
 
     world.guest_mut(stuck).stuck = false;
     world.guest_mut(busy).used = mib(2000);
     world.advance(120_000);
     assert!(world.assigned(stuck) < mib(1024), "it recovered");
     assert!(world.notices.iter().any(|notice| notice.kind == NoticeKind::Recovered));
+    assert_eq!(world.vm(stuck).driver, DriverSnapshot::Working);
 }
 
 #[test]
