@@ -12,6 +12,8 @@ const CALM_LOOK_MS: u64 = 50;
 const ALERT_LOOK_MS: u64 = 15;
 /// How long it stays watched that closely after the last reason to.
 const ALERT_MS: u64 = 2_000;
+/// How often a calm guest is measured completely: a jump is one since then.
+const CALM_READ_MS: u64 = 1_000;
 /// While watched closely, it is heard at least this often.
 const ALERT_REPORT_MS: u64 = 100;
 /// A slow drift is told this often.
@@ -31,7 +33,8 @@ const STALL_STEP: u32 = 100;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Agent {
     alert_until_ms: u64,
-    looked: Option<Seen>,
+    looked_ms: Option<u64>,
+    read: Option<Seen>,
     sent: Option<Seen>,
 }
 
@@ -53,7 +56,7 @@ impl Agent {
     /// no report needs to be made.
     pub fn looks(&self, now_ms: u64) -> bool {
         let pause_ms = if now_ms < self.alert_until_ms { ALERT_LOOK_MS } else { CALM_LOOK_MS };
-        self.looked.is_none_or(|looked| now_ms.saturating_sub(looked.at_ms) >= pause_ms)
+        self.looked_ms.is_none_or(|looked_ms| now_ms.saturating_sub(looked_ms) >= pause_ms)
     }
 
     /// Takes what could be reported; says whether it is.
@@ -67,10 +70,14 @@ impl Agent {
             used: report.visible.saturating_sub(report.available),
             stall: report.stall,
         };
-        let before = self.looked.replace(seen);
-        let jumped = before.is_some_and(|before| seen.used.saturating_sub(before.used) > step(seen.visible));
+        self.looked_ms = Some(now_ms);
+        let jumped = self.read.is_some_and(|read| seen.used.saturating_sub(read.used) > step(seen.visible));
         if jumped || seen.stall >= STALL_STEP {
             self.alert_until_ms = now_ms + ALERT_MS;
+        }
+        let alert = now_ms < self.alert_until_ms;
+        if alert || self.read.is_none_or(|read| now_ms.saturating_sub(read.at_ms) >= CALM_READ_MS) {
+            self.read = Some(seen);
         }
         let due = self.is_news(&seen);
         if due {

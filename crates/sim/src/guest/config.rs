@@ -19,6 +19,17 @@ pub struct Mechanism {
     pub order_delay_ms: u64,
 }
 
+impl Mechanism {
+    /// Devices that move any amount within a step: for the clairvoyant bound.
+    pub const INSTANT: Self = Self {
+        inflate_per_second: Bytes::from_mib(1 << 30),
+        deflate_per_second: Bytes::from_mib(1 << 30),
+        plug_per_second: Bytes::from_mib(1 << 30),
+        unplug_per_second: Bytes::from_mib(1 << 30),
+        order_delay_ms: 0,
+    };
+}
+
 impl Default for Mechanism {
     /// Inflate 0.3 GiB/s, deflate 1.5–2 GiB/s, plug 1 GiB in 0.09 s, unplug
     /// 3–3.5 GiB in 8–10 s, first movement after 3–15 ms.

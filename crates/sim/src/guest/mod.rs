@@ -176,4 +176,6 @@ impl Guest {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
