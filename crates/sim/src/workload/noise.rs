@@ -23,7 +23,7 @@ impl Noise {
         // Twice the amount is the whole range; its middle is the level.
         let range = self.amount.saturating_add(self.amount);
         let here = share(range, hash(self.seed, slot));
-        let next = share(range, hash(self.seed, slot + 1));
+        let next = share(range, hash(self.seed, slot.wrapping_add(1)));
         level.saturating_add(between(here, next, within, self.slot_ms)).saturating_sub(self.amount)
     }
 }

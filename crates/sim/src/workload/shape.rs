@@ -164,7 +164,8 @@ impl BuildPlan {
             (0..self.jobs).map(|job| self.job(now_ms, seed, job)).sum()
         } else if within_ms < linked_ms {
             // A linker reads its input first, then works on it.
-            between(self.link.scale(1, 4), self.link, 2 * (within_ms - self.compile_ms), self.link_ms).min(self.link)
+            between(self.link.scale(1, 4), self.link, (within_ms - self.compile_ms).saturating_mul(2), self.link_ms)
+                .min(self.link)
         } else {
             return self.base.into();
         };
@@ -207,6 +208,6 @@ fn recorded(samples: &[Bytes], now_ms: u64, every_ms: u64) -> Bytes {
         return Bytes::ZERO;
     }
     let at = |index: u64| samples[usize::try_from(index % count).expect("below a usize")];
-    let index = now_ms / every_ms;
+    let index = now_ms / every_ms % count;
     between(at(index), at(index + 1), now_ms % every_ms, every_ms)
 }
