@@ -5,6 +5,8 @@
 
 mod engine;
 mod idle;
+#[cfg_attr(not(test), expect(dead_code, reason = "the benches that draw follow"))]
+mod plot;
 mod reaction;
 
 use anyhow::Result;
