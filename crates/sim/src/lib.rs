@@ -15,8 +15,15 @@
 //! Nothing here reads a clock or global randomness: a scenario, a policy and a
 //! seed give the same run on every machine.
 
+pub mod check;
+pub mod clairvoyant;
 pub mod guest;
 pub mod peers;
+pub mod plan;
 pub mod policy;
+pub mod scenario;
+pub mod score;
+pub mod story;
 pub mod trace;
 pub mod workload;
+pub mod world;

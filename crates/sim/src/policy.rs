@@ -31,7 +31,7 @@ pub struct Statistics {
 }
 
 /// A memory manager.
-pub trait Policy {
+pub trait Policy: std::fmt::Debug {
     /// Its name, as the tables print it.
     fn name(&self) -> &'static str;
 
@@ -47,6 +47,15 @@ pub trait Policy {
     /// What the balloon's statistics say of a VM now; comes just before its
     /// [`dynmem_core::Event::Report`].
     fn statistics(&mut self, _vm: VmId, _statistics: Statistics) {}
+
+    /// True for a bound that no real policy reaches: it is told what guests will
+    /// need, and its orders take no time.
+    fn foresees(&self) -> bool {
+        false
+    }
+
+    /// What a VM must have in the step that comes; told only to who foresees.
+    fn need(&mut self, _vm: VmId, _needed: Bytes) {}
 
     /// The engine behind it, if it is ours: the checks look into it.
     fn engine(&self) -> Option<&Engine> {
