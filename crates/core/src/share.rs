@@ -153,6 +153,15 @@ mod tests {
     fn the_last_blocks_go_to_the_largest_remainders() {
         assert_eq!(share(10, &[claim(1, 0, 100), claim(1, 0, 100), claim(1, 0, 100)]), [4, 3, 3]);
         assert_eq!(share(10, &[claim(2, 0, 100), claim(5, 0, 100)]), [3, 7]);
+        assert_eq!(share(10, &[claim(5, 0, 100), claim(2, 0, 100)]), [7, 3]);
+        assert_eq!(share(7, &[claim(3, 0, 4), claim(1, 0, 100), claim(1, 0, 100)]), [4, 2, 1], "none above a ceiling");
+    }
+
+    #[test]
+    fn shares_of_the_largest_hosts_are_exact_too() {
+        assert_eq!(fraction(10_000, 1 << 60, 30_000), ((1 << 60) / 3, 10_000));
+        let claims = [claim(10_000, 0, 1 << 61), claim(5_000, 0, 1 << 61), claim(5_000, 0, 1 << 61)];
+        assert_eq!(share(1 << 60, &claims), [1 << 59, 1 << 58, 1 << 58]);
     }
 
     fn claims() -> impl Strategy<Value = Vec<Claim>> {
