@@ -24,6 +24,8 @@ use crate::policy::{MachineShape, Policy, Statistics};
 
 /// A start that has waited this long is refused.
 const START_PATIENCE_MS: u64 = 120_000;
+/// What is beyond this (a pebibyte) is nonsense, and would only overflow sums.
+const SIZE_MAX: Bytes = Bytes::new(1 << 50);
 /// Orders are whole pages.
 const PAGE: Bytes = Bytes::new(4096);
 
@@ -88,18 +90,26 @@ impl Vm {
         if !self.settings.dynamic || self.state != VmState::Running || !machine.known || machine.reset_held {
             return None;
         }
-        let maximum = self.settings.maximum.min(machine.devices.reach());
+        let size = |size: Bytes| size.min(SIZE_MAX);
+        let maximum = size(self.settings.maximum.min(machine.devices.reach()));
+        let Statistics { free, cached, active } = self.statistics;
         Some(VmView {
             id,
             minimum: self.settings.minimum.min(maximum),
             maximum,
             weight: u64::from(self.settings.weight.get()),
             buffer: self.settings.buffer,
-            boot: machine.devices.boot,
-            held: machine.devices.assigned(),
-            target: machine.target,
-            report: report.clone(),
-            statistics: self.statistics,
+            boot: size(machine.devices.boot),
+            held: size(machine.devices.assigned()),
+            target: size(machine.target),
+            report: GuestReport {
+                visible: size(report.visible),
+                available: size(report.available),
+                committed: report.committed.map(size),
+                swap_used: size(report.swap_used),
+                ..report.clone()
+            },
+            statistics: Statistics { free: size(free), cached: size(cached), active: size(active) },
         })
     }
 }
@@ -177,7 +187,7 @@ impl Manager {
     /// What a start or reset needs on top of what its machine holds.
     fn needs(&self, waiting: &Waiting) -> Bytes {
         let Some(vm) = self.vms.get(&waiting.vm) else { return Bytes::ZERO };
-        let wanted = self.balancer.at_start(&vm.settings).saturating_add(waiting.overhead);
+        let wanted = self.balancer.at_start(&vm.settings).saturating_add(waiting.overhead).min(SIZE_MAX);
         wanted.saturating_sub(vm.machine.as_ref().map_or(Bytes::ZERO, Machine::charge))
     }
 

@@ -14,12 +14,19 @@
 //! All have the best configuration that their makers document or that a careful
 //! administrator would choose; each file says which.
 
+mod esx;
 mod fixed;
+mod hyperv;
 mod life;
 mod manager;
 mod mom;
 #[cfg(test)]
+mod properties;
+mod proxmox;
+mod qmemman;
+#[cfg(test)]
 mod sample;
+mod squeezed;
 
 use std::fmt;
 
@@ -35,11 +42,22 @@ pub enum Peer {
     Static,
     /// oVirt's Memory Overcommitment Manager with its default rules.
     Mom,
+    /// Proxmox VE's automatic memory allocation.
+    Proxmox,
+    /// Xen's squeezed, of the XAPI toolstack.
+    Squeezed,
+    /// Qubes OS's qmemman.
+    Qmemman,
+    /// Hyper-V's Dynamic Memory, as documented.
+    HyperV,
+    /// `VMware` ESX, as published.
+    Esx,
 }
 
 impl Peer {
     /// Every peer, in the order of the tables.
-    pub const ALL: [Self; 2] = [Self::Static, Self::Mom];
+    pub const ALL: [Self; 7] =
+        [Self::Static, Self::Mom, Self::Proxmox, Self::Squeezed, Self::Qmemman, Self::HyperV, Self::Esx];
 
     /// The peers that somebody could really run, which is all of them: none
     /// knows the future.
@@ -52,6 +70,11 @@ impl Peer {
         match self {
             Self::Static => "static",
             Self::Mom => "mom",
+            Self::Proxmox => "proxmox",
+            Self::Squeezed => "squeezed",
+            Self::Qmemman => "qmemman",
+            Self::HyperV => "hyper-v",
+            Self::Esx => "esx",
         }
     }
 
@@ -65,6 +88,11 @@ impl Peer {
         match self {
             Self::Static => Box::new(fixed::Fixed::default()),
             Self::Mom => Box::new(mom::Mom::default()),
+            Self::Proxmox => Box::new(proxmox::Proxmox),
+            Self::Squeezed => Box::new(squeezed::Squeezed::default()),
+            Self::Qmemman => Box::new(qmemman::Qmemman::default()),
+            Self::HyperV => Box::new(hyperv::HyperV),
+            Self::Esx => Box::new(esx::Esx::default()),
         }
     }
 }
@@ -85,7 +113,6 @@ pub(crate) struct HostView {
 
 /// A VM as a manager sees it: booted, dynamic, and its guest has spoken.
 #[derive(Clone, Debug)]
-#[expect(dead_code, reason = "read by peers that are still to come")]
 pub(crate) struct VmView {
     pub(crate) id: VmId,
     /// Guaranteed, in bytes; at most `maximum`.
