@@ -2,30 +2,30 @@
 //!
 //! Each VM gets its maximum if all maximums fit the host together; otherwise the
 //! host is divided in proportion to them, which is what an administrator does
-//! who wants to run them all. The size is chosen when a VM starts and never
-//! moves. Its best configuration: all VMs are known before the first starts.
+//! who wants to run them all. The size is chosen when a VM is first seen running
+//! and never moves. Its best configuration: all VMs are known before that.
 
-use dynmem_core::{HostConfig, Instant, MemorySettings};
+use std::collections::BTreeMap;
+
+use dynmem_core::{Instant, MemorySettings, VmId};
 use dynmem_units::Bytes;
 
 use super::{Balancer, HostView, VmView, ceiling};
-use crate::policy::MachineShape;
 
 /// See the module's head.
 #[derive(Debug, Default)]
 pub(super) struct Fixed {
     lendable: Bytes,
     maximums: Bytes,
+    sizes: BTreeMap<VmId, Bytes>,
 }
 
 impl Fixed {
-    fn size(&self, settings: &MemorySettings) -> Bytes {
-        let maximum = ceiling(settings);
+    fn size(&self, maximum: Bytes) -> Bytes {
         if self.maximums <= self.lendable {
             return maximum;
         }
-        let share = maximum.scale(self.lendable.get(), self.maximums.get());
-        share.align_down(Bytes::BLOCK).clamp(Bytes::BLOCK, maximum.max(Bytes::BLOCK))
+        maximum.scale(self.lendable.get(), self.maximums.get()).align_down(Bytes::BLOCK).min(maximum)
     }
 }
 
@@ -38,19 +38,16 @@ impl Balancer for Fixed {
         (self.lendable, self.maximums) = (lendable, maximums);
     }
 
-    fn machine(&self, _config: &HostConfig, settings: &MemorySettings) -> MachineShape {
-        MachineShape { boot: self.size(settings), plug_max: Bytes::ZERO }
-    }
-
     fn at_start(&self, settings: &MemorySettings) -> Bytes {
-        self.size(settings)
+        let whole = ceiling(settings);
+        if settings.dynamic { self.size(whole) } else { whole }
     }
 
-    /// A machine found half-way, by a restarted manager, gets the size that it
-    /// was started for.
     fn balance(&mut self, _now: Instant, _host: &HostView, vms: &mut [VmView]) {
+        self.sizes.retain(|id, _| vms.iter().any(|vm| vm.id == *id));
         for vm in vms {
-            vm.target = vm.boot;
+            let size = self.size(vm.maximum);
+            vm.target = *self.sizes.entry(vm.id).or_insert(size);
         }
     }
 }
@@ -58,7 +55,7 @@ impl Balancer for Fixed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::peers::sample::{mib, settings};
+    use crate::peers::sample::{host, mib, settings, targets, vm};
 
     fn fixed(lendable: u64, maximums: u64) -> Fixed {
         let mut fixed = Fixed::default();
@@ -80,12 +77,17 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_is_built_as_large_as_it_will_ever_be() {
-        let fixed = fixed(8_000, 16_000);
-        let config = HostConfig { memory: mib(9_000), reserve: mib(1_000) };
-        let settings = settings(256, 512, 4_000);
-        let shape = MachineShape { boot: mib(2_000), plug_max: Bytes::ZERO };
-        assert_eq!(fixed.machine(&config, &settings), shape);
-        assert_eq!(fixed.at_start(&settings), mib(2_000));
+    fn a_size_never_moves() {
+        let mut fixed = fixed(8_000, 16_000);
+        let mut vms = [vm(0, 256, 4_000, 512, 100)];
+        assert_eq!(targets(&mut fixed, 0, &host(9_000, 0), &mut vms), [2_000]);
+        fixed.defined(mib(8_000), mib(32_000));
+        assert_eq!(targets(&mut fixed, 1_000, &host(9_000, 0), &mut vms), [2_000]);
+    }
+
+    #[test]
+    fn a_vm_without_dynamic_memory_has_what_it_was_given() {
+        let small = MemorySettings { dynamic: false, ..settings(512, 512, 8_000) };
+        assert_eq!(fixed(1_000, 8_000).at_start(&small), mib(512));
     }
 }

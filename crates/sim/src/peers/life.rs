@@ -105,6 +105,7 @@ impl Manager {
         vm.state = if paused { VmState::Paused } else { VmState::Booting };
         vm.machine = Some(Machine::new(devices, known));
         self.waiting.retain(|waiting| waiting.vm != id);
+        self.definitions_changed(devices.overhead);
         if known {
             self.hold(id, &devices);
         }

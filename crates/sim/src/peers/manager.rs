@@ -99,7 +99,6 @@ impl Vm {
             maximum,
             weight: u64::from(self.settings.weight.get()),
             buffer: self.settings.buffer,
-            boot: size(machine.devices.boot),
             held: size(machine.devices.assigned()),
             target: size(machine.target),
             report: GuestReport {
@@ -236,15 +235,18 @@ impl Manager {
         self.effects.push(Effect::Launch(waiting.vm));
     }
 
-    /// The held machine boots again with what a machine starts with.
+    /// The held machine boots again with what a machine starts with. The reset
+    /// empties its balloon, so that is ordered anew.
     fn continue_reset(&mut self, id: VmId) {
         let Some(vm) = self.vms.get_mut(&id) else { return };
+        let boot = self.balancer.at_start(&vm.settings);
         let Some(machine) = vm.machine.as_mut() else { return };
         (machine.reset_held, machine.restarting, machine.report) = (false, false, None);
         vm.state = VmState::Booting;
-        let boot = self.balancer.at_start(&vm.settings);
-        self.order(id, boot);
+        (machine.target, machine.ordered) = (boot, machine.plan(boot));
+        let (balloon, plugged) = machine.ordered;
         self.effects.push(Effect::ContinueReset(id));
+        self.effects.push(Effect::Order { vm: id, balloon, plugged });
     }
 
     fn refuse_start(&mut self, id: VmId, needs: Bytes, available: Bytes) {
@@ -286,8 +288,12 @@ impl Manager {
         self.look_at_clocks(now);
         self.balance(now);
         self.admit(now);
-        self.next_at = now.plus_millis(self.balancer.period_ms(!self.waiting.is_empty()).max(1));
         self.due = false;
+        self.next_at = self.period_from(now);
+    }
+
+    fn period_from(&self, now: Instant) -> Instant {
+        now.plus_millis(self.balancer.period_ms(!self.waiting.is_empty()).max(1))
     }
 }
 
@@ -313,6 +319,8 @@ impl Policy for Manager {
             self.balance(now);
             self.admit(now);
         }
+        // A start that waits, or a run that began, may shorten the period.
+        self.next_at = self.next_at.min(self.period_from(now));
         std::mem::take(&mut self.effects)
     }
 

@@ -19,6 +19,8 @@ mod fixed;
 mod hyperv;
 mod life;
 mod manager;
+#[cfg(test)]
+mod manager_tests;
 mod mom;
 #[cfg(test)]
 mod properties;
@@ -122,8 +124,6 @@ pub(crate) struct VmView {
     /// 1–10000.
     pub(crate) weight: u64,
     pub(crate) buffer: Percent,
-    /// Memory that the machine was started with.
-    pub(crate) boot: Bytes,
     /// What the devices say that it holds.
     pub(crate) held: Bytes,
     /// In: the last target. Out: the new one.

@@ -48,7 +48,6 @@ pub(crate) fn vm(id: u32, minimum: u64, maximum: u64, held: u64, used: u64) -> V
         maximum: mib(maximum),
         weight: 1_000,
         buffer: Percent::new(20),
-        boot: mib(maximum),
         held: mib(held),
         target: mib(held),
         report: report(mib(held), free),
