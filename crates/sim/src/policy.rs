@@ -86,7 +86,8 @@ impl Policy for Dynmem {
     }
 
     fn machine(&self, settings: &MemorySettings) -> MachineShape {
-        MachineShape { boot: settings.startup, plug_max: self.config.memory.max(settings.maximum) }
+        let plug_max = if settings.dynamic { self.config.memory.max(settings.maximum) } else { Bytes::ZERO };
+        MachineShape { boot: settings.startup, plug_max }
     }
 
     fn handle(&mut self, now: Instant, input: Input) -> Vec<Effect> {

@@ -11,6 +11,9 @@ impl World {
         let answer = |id: VmId, event| Some(Input::Vm(id, event));
         let now_ms = self.now_ms;
         match *effect {
+            Effect::Launch(id) if self.vm_mut(id).trouble.launch_fails => {
+                return answer(id, Event::LaunchFailed("QEMU said no".to_owned()));
+            }
             Effect::Launch(id) => self.launch(id),
             Effect::Order { vm, balloon, plugged } => self.order(vm, balloon, plugged),
             Effect::PowerDown(id) => {
@@ -68,7 +71,7 @@ impl World {
     }
 
     /// What was on its way from a machine that is no more.
-    fn forget_news_of(&mut self, id: VmId) {
+    pub(super) fn forget_news_of(&mut self, id: VmId) {
         self.inbox.retain(|_, (of, event)| *of != id || matches!(event, Event::Start { .. }));
     }
 }

@@ -13,7 +13,7 @@ mod vm;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use dynmem_core::{Event, Exit, HostFacts, Input, Instant, VmId};
+use dynmem_core::{Event, Exit, HostFacts, Input, Instant, MemorySettings, VmId};
 use dynmem_units::Bytes;
 
 pub use vm::{Lie, Lived, SimMachine, SimVm, Tally, Trouble};
@@ -116,8 +116,10 @@ impl World {
             let (id, name, settings) = (vm.id, vm.plan.name.clone(), vm.plan.settings.clone());
             self.send(id, Event::Defined { name, settings });
             let Some(machine) = &self.vms[index].machine else { continue };
-            let (devices, paused, held) = (machine.guest.devices(), machine.paused, machine.held);
+            let (paused, held) = (machine.paused, machine.held);
             let known = !self.vms[index].trouble.deaf(self.now_ms);
+            let devices =
+                if known { machine.guest.devices() } else { vm::at_worst(machine, &self.vms[index].plan.settings) };
             self.send(id, Event::Adopted { devices, paused, known });
             if held {
                 self.send(id, Event::ResetHeld);
@@ -235,7 +237,7 @@ impl World {
         let (id, trouble) = (vm.id, vm.trouble);
         let Some(machine) = vm.machine.as_mut() else { return };
         let mut news = Vec::new();
-        if machine.has_shut_down(now_ms) {
+        if !trouble.ignores_button && machine.has_shut_down(now_ms) {
             news.push((0, Event::PoweredOff));
         }
         if (moved || crossed(now_ms, millis, DEVICES_MS)) && !trouble.deaf(now_ms) {
@@ -362,6 +364,7 @@ impl World {
     /// A VM's machine dies.
     pub fn crash_guest(&mut self, id: VmId) {
         if self.vm_mut(id).machine.take().is_some() {
+            self.forget_news_of(id);
             self.send(id, Event::Exited(Exit::Failed("QEMU was killed".to_owned())));
         }
     }
@@ -372,6 +375,27 @@ impl World {
         let Some(machine) = self.vm_mut(id).machine.as_mut().filter(|machine| machine.speaks(now_ms)) else { return };
         machine.held = true;
         self.send(id, Event::ResetHeld);
+    }
+
+    /// A person gives a VM other settings; those that a rule forbids change
+    /// nothing, also where the policy is told of them.
+    pub fn configure(&mut self, id: VmId, settings: MemorySettings) {
+        let allowed = match self.policy.engine() {
+            _ if self.policy_is_down() => return, // nobody is there to be asked
+            Some(engine) => engine.check_settings(id, &settings).is_ok(),
+            None => settings.check().is_ok(),
+        };
+        if allowed {
+            self.vm_mut(id).plan.settings = settings.clone();
+        }
+        self.input(Input::Vm(id, Event::Configured(settings)));
+    }
+
+    /// From now on all programs need what they need now, for ever.
+    pub fn freeze_needs(&mut self) {
+        for vm in &mut self.vms {
+            vm.frozen_at_ms = Some(self.now_ms);
+        }
     }
 
     /// A guest's agent begins anew: its next reading is news.

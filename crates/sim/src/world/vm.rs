@@ -1,6 +1,6 @@
 //! One VM of a world: its machine while it has one, and what it lives through.
 
-use dynmem_core::{DeviceFacts, Instant, VmId};
+use dynmem_core::{DeviceFacts, Instant, MemorySettings, VmId};
 use dynmem_units::Bytes;
 
 use crate::{
@@ -30,6 +30,8 @@ pub struct SimVm {
     pub tally: Tally,
     /// What is wrong around it.
     pub trouble: Trouble,
+    /// Its programs need for ever what they needed then.
+    pub(super) frozen_at_ms: Option<u64>,
 }
 
 /// A machine that is on.
@@ -90,6 +92,10 @@ pub struct Trouble {
     pub lie: Option<Lie>,
     /// QMP does not answer until then: no orders, no news of devices.
     pub deaf_until_ms: u64,
+    /// QEMU does not start.
+    pub launch_fails: bool,
+    /// Its guest does not shut down when asked to.
+    pub ignores_button: bool,
 }
 
 /// How an agent lies.
@@ -106,13 +112,22 @@ pub enum Lie {
 impl SimVm {
     /// The VM numbered `id` of a plan, off.
     pub(super) fn new(id: VmId, plan: VmPlan) -> Self {
-        Self { id, plan, machine: None, lived: Lived::default(), tally: Tally::default(), trouble: Trouble::default() }
+        Self {
+            id,
+            plan,
+            machine: None,
+            lived: Lived::default(),
+            tally: Tally::default(),
+            trouble: Trouble::default(),
+            frozen_at_ms: None,
+        }
     }
 
     /// What its programs need at `now_ms`; nothing before they run.
     pub fn need(&self, now_ms: u64) -> Need {
         let Some(machine) = self.machine.as_ref().filter(|machine| machine.up(now_ms)) else { return Need::default() };
-        self.plan.workload.need(now_ms, now_ms - machine.programs_since_ms)
+        let at_ms = self.frozen_at_ms.unwrap_or(now_ms).min(now_ms);
+        self.plan.workload.need(at_ms, at_ms.saturating_sub(machine.programs_since_ms))
     }
 
     /// True if its guest is up and its machine goes on.
@@ -268,6 +283,13 @@ impl Trouble {
     pub(super) fn deaf(&self, now_ms: u64) -> bool {
         now_ms < self.deaf_until_ms
     }
+}
+
+/// What a machine that can't be asked may hold: all that its VM may have.
+pub(super) fn at_worst(machine: &SimMachine, settings: &MemorySettings) -> DeviceFacts {
+    let devices = machine.guest.devices();
+    let plugged = settings.maximum.saturating_sub(devices.boot).min(devices.plug_max).align_down(devices.plug_block);
+    DeviceFacts { balloon_actual: devices.boot, plugged, ..devices }
 }
 
 /// The instant of a world's clock as the policy's.
