@@ -11,7 +11,10 @@
 //! Networks*, 6.5.2; variable fixing with two bounds, Kiwiel, *Variable fixing
 //! algorithms for the continuous quadratic knapsack problem*, 2008.
 
-use std::cmp::Reverse;
+use std::{
+    cmp::Reverse,
+    ops::{AddAssign, Mul, Sub},
+};
 
 /// One claim on the capacity, in blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +41,10 @@ pub fn share(capacity: u64, claims: &[Claim]) -> Vec<u64> {
     if claims.iter().map(ceiling).sum::<u64>() <= capacity {
         return claims.iter().map(ceiling).collect();
     }
-    let (rest, weights) = level(capacity, claims);
+    let weights: u64 = claims.iter().map(|claim| claim.weight.max(1)).sum();
+    // No product or sum of products exceeds this one, and 128 bits take twice the time.
+    let fits = capacity.checked_mul(weights).is_some();
+    let (rest, weights) = if fits { level::<u64>(capacity, claims) } else { level::<u128>(capacity, claims) };
     fill(capacity, rest, weights, claims)
 }
 
@@ -48,25 +54,35 @@ pub fn share(capacity: u64, claims: &[Claim]) -> Vec<u64> {
 /// floors that this undercuts outweigh the ceilings that it exceeds, too much
 /// is given: λ must sink, so those floors are final; else those ceilings are.
 /// What is final leaves, and the rest is tried again.
-fn level(capacity: u64, claims: &[Claim]) -> (u64, u64) {
-    let mut rest = capacity;
+///
+/// `Product` is a number that holds `capacity` times all weights.
+fn level<Product>(capacity: u64, claims: &[Claim]) -> (u64, u64)
+where
+    Product: Copy + Ord + Default + From<u64> + Mul<Output = Product> + Sub<Output = Product> + AddAssign,
+{
+    let (mut rest, mut weights) = (capacity, 0);
     let mut open: Vec<Claim> = Vec::with_capacity(claims.len());
     for claim in claims {
-        if claim.ceiling > claim.floor { open.push(*claim) } else { rest = rest.saturating_sub(claim.floor) }
+        if claim.ceiling > claim.floor {
+            weights += claim.weight.max(1);
+            open.push(Claim { weight: claim.weight.max(1), ceiling: claim.ceiling.min(capacity), ..*claim });
+        } else {
+            rest = rest.saturating_sub(claim.floor);
+        }
     }
-    let wide = |a: u64, b: u64| u128::from(a) * u128::from(b);
+    let wide = |a: u64, b: u64| Product::from(a) * Product::from(b);
     loop {
-        let weights = open.iter().map(|claim| claim.weight.max(1)).sum::<u64>().max(1);
-        let share = |claim: &Claim| wide(claim.weight.max(1), rest);
-        let (mut undercut, mut exceeded) = (0_u128, 0_u128);
+        let share = |claim: &Claim| wide(claim.weight, rest);
+        let (mut undercut, mut exceeded) = (Product::default(), Product::default());
         for claim in &open {
-            undercut += wide(claim.floor, weights).saturating_sub(share(claim));
-            exceeded += share(claim).saturating_sub(wide(claim.ceiling, weights));
+            let (share, floor, ceiling) = (share(claim), wide(claim.floor, weights), wide(claim.ceiling, weights));
+            undercut += floor.max(share) - share;
+            exceeded += share.max(ceiling) - ceiling;
         }
         if undercut == exceeded {
-            return (rest, weights); // the bounds that are touched cancel out
+            return (rest, weights.max(1)); // the bounds that are touched cancel out
         }
-        let mut fixed = 0;
+        let (mut fixed, mut fixed_weights) = (0, 0);
         open.retain(|claim| {
             let (is_final, at) = if undercut > exceeded {
                 (share(claim) < wide(claim.floor, weights), claim.floor)
@@ -74,9 +90,11 @@ fn level(capacity: u64, claims: &[Claim]) -> (u64, u64) {
                 (share(claim) > wide(claim.ceiling, weights), claim.ceiling)
             };
             fixed += if is_final { at } else { 0 };
+            fixed_weights += if is_final { claim.weight } else { 0 };
             !is_final
         });
         rest = rest.saturating_sub(fixed);
+        weights -= fixed_weights;
     }
 }
 
@@ -107,7 +125,7 @@ fn fill(capacity: u64, rest: u64, weights: u64, claims: &[Claim]) -> Vec<u64> {
 }
 
 /// `weight × rest ÷ weights`: the whole part and the remainder.
-fn fraction(weight: u64, rest: u64, weights: u64) -> (u64, u64) {
+pub(crate) fn fraction(weight: u64, rest: u64, weights: u64) -> (u64, u64) {
     if let Some(product) = weight.checked_mul(rest) {
         return (product / weights, product % weights); // a 128-bit division costs ten of these
     }

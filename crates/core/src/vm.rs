@@ -81,7 +81,20 @@ pub(crate) struct Move {
     pub(crate) from: Bytes,
 }
 
-/// A running or starting machine.
+/// What the guest has said so far.
+#[derive(Clone, Debug)]
+pub(crate) struct Heard {
+    /// When it last spoke.
+    pub(crate) at: Instant,
+    pub(crate) report: GuestReport,
+    /// Memory that the guest's kernel keeps out of its sums, as learned while
+    /// nothing moved; for reports that don't tell.
+    reserved: Bytes,
+    pub(crate) pressure: PressureHistory,
+}
+
+/// A running or starting machine. Decisions go over all of them, and reading
+/// them is most of the work: what decisions don't need is boxed.
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "facts that come and go each on its own")]
 pub(crate) struct Machine {
@@ -91,19 +104,16 @@ pub(crate) struct Machine {
     pub(crate) promise: Promise,
     pub(crate) since: Instant,
     pub(crate) demand: Demand,
-    pub(crate) report: Option<(Instant, GuestReport)>,
+    /// None before the guest has spoken.
+    pub(crate) heard: Option<Box<Heard>>,
     /// When the guest became silent, while it is.
     pub(crate) silent_since: Option<Instant>,
-    /// Memory that the guest's kernel keeps out of its sums, as learned while
-    /// nothing moved; for reports that don't tell.
-    pub(crate) reserved: Bytes,
     pub(crate) stall: Stall,
     /// The last decision could not give it all that it wanted: what comes free
     /// is for it, also where the rest would be too small for a new operation.
     pub(crate) waiting: bool,
     pub(crate) moving: Option<Move>,
     pub(crate) counters: Counters,
-    pub(crate) pressure: PressureHistory,
     pub(crate) high_water: Bytes,
     /// Power-off or reset by force, if the guest does not answer until then.
     pub(crate) force_at: Option<Instant>,
@@ -122,14 +132,12 @@ impl Machine {
             promise: Promise::held(&devices),
             since: now,
             demand: Demand::default(),
-            report: None,
+            heard: None,
             silent_since: None,
-            reserved: Bytes::ZERO,
             stall: Stall::default(),
             waiting: false,
             moving: None,
             counters: Counters::default(),
-            pressure: PressureHistory::default(),
             high_water: Bytes::ZERO,
             force_at: None,
             reset_held: false,
@@ -158,27 +166,31 @@ impl Machine {
     /// Takes a report; agents are believed before statistics. False if the
     /// report was not needed.
     pub(crate) fn observe(&mut self, now: Instant, mut report: GuestReport, settings: &MemorySettings) -> bool {
+        let before = self.heard.as_deref();
         if report.source == ReportSource::Balloon
-            && let Some((at, last)) = &self.report
-            && last.source == ReportSource::Agent
-            && now.millis_since(*at) < AGENT_FRESH_MS
+            && before.is_some_and(|last| {
+                last.report.source == ReportSource::Agent && now.millis_since(last.at) < AGENT_FRESH_MS
+            })
         {
             return false;
         }
-        let settled = self.promise == Promise::held(&self.devices);
-        if settled {
-            self.reserved = self.devices.assigned().saturating_sub(report.visible);
-        }
         let held = self.devices.assigned();
+        let settled = self.promise == Promise::held(&self.devices);
+        let reserved = if settled {
+            held.saturating_sub(report.visible)
+        } else {
+            before.map_or(Bytes::ZERO, |last| last.reserved)
+        };
         // While memory is arriving, waiting for it says nothing new.
         if self.promise.assigned() > held {
             report.stall = 0;
         }
-        let measured = demand::measure(&report, settings.demand_model, held, self.reserved, settings.maximum);
+        let measured = demand::measure(&report, settings.demand_model, held, reserved, settings.maximum);
         self.demand.observe(now, measured);
-        self.pressure.observe(Percent::ratio(self.demand.current(), held));
         self.high_water = self.high_water.max(report.visible.min(self.devices.reach()));
-        self.report = Some((now, report));
+        let mut pressure = before.map_or_else(PressureHistory::default, |last| last.pressure);
+        pressure.observe(Percent::ratio(self.demand.current(), held));
+        self.heard = Some(Box::new(Heard { at: now, report, reserved, pressure }));
         true
     }
 
@@ -219,7 +231,7 @@ impl Vm {
     pub(crate) fn elastic(&self) -> Option<&Machine> {
         let machine = self.machine.as_ref()?;
         let free = self.settings.dynamic && self.state == VmState::Running && machine.known && !machine.reset_held;
-        (free && machine.report.is_some() && machine.silent_since.is_none()).then_some(machine)
+        (free && machine.heard.is_some() && machine.silent_since.is_none()).then_some(machine)
     }
 
     /// Demand as the balancer counts it: whole blocks, at most maximum.
@@ -257,7 +269,7 @@ impl Vm {
     pub(crate) fn memory_status(&self) -> Option<MemoryStatus> {
         let machine = self.machine.as_ref()?;
         if !self.settings.dynamic
-            || machine.report.is_none()
+            || machine.heard.is_none()
             || !matches!(self.state, VmState::Running | VmState::Paused)
         {
             return None;

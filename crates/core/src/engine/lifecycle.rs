@@ -377,10 +377,10 @@ impl Engine {
         match (vm.state, still) {
             (VmState::Running | VmState::Booting, true) => vm.state = VmState::Paused,
             (VmState::Paused, false) => {
-                vm.state = if machine.report.is_some() { VmState::Running } else { VmState::Booting };
+                vm.state = if machine.heard.is_some() { VmState::Running } else { VmState::Booting };
                 // The guest could not report while it stood still.
-                if let Some((at, _)) = machine.report.as_mut() {
-                    *at = now;
+                if let Some(heard) = &mut machine.heard {
+                    heard.at = now;
                 }
             }
             _ => return,
@@ -429,11 +429,11 @@ impl Engine {
     fn look_for_silence(&mut self, now: Instant, id: VmId) {
         let Some(vm) = self.vm_mut(id) else { return };
         let (VmState::Running, Some(machine)) = (vm.state, vm.machine.as_mut()) else { return };
-        let Some((at, _)) = &machine.report else { return };
-        if machine.silent_since.is_some() || now.millis_since(*at) < SILENT_AFTER_MS {
+        let Some(heard) = &machine.heard else { return };
+        if machine.silent_since.is_some() || now.millis_since(heard.at) < SILENT_AFTER_MS {
             return;
         }
-        machine.silent_since = Some(*at);
+        machine.silent_since = Some(heard.at);
         let message = format!(
             "{} has stopped reporting; it keeps what it holds, {}, until it reports again",
             vm.name,

@@ -16,7 +16,7 @@ use super::{Engine, PendingStart};
 use crate::{
     Instant, VmId,
     ledger::Promise,
-    share::{Claim, share},
+    share::{Claim, fraction, share},
     vm::{Machine, Vm},
 };
 
@@ -112,10 +112,9 @@ fn grant(entries: &mut [Entry], purse: &mut Purse, rank: fn(&Entry) -> Option<u6
     }
 }
 
-/// The held resets that can be had without touching anybody's demand, smallest
-/// first: one that can't must not keep memory from those that can.
-fn within_reach(mut resets: Vec<(VmId, u64)>, entries: &[Entry], room: u64) -> Vec<(VmId, u64)> {
-    let mut left = room.saturating_sub(entries.iter().map(|entry| entry.demand).sum());
+/// The held resets that fit into what demand has `left`, smallest first: one
+/// that does not must not keep memory from those that do.
+fn within_reach(mut resets: Vec<(VmId, u64)>, mut left: u64) -> Vec<(VmId, u64)> {
     resets.sort_by_key(|(id, needs)| (*needs, *id));
     resets.retain(|(_, needs)| {
         let fits = *needs <= left;
@@ -125,11 +124,12 @@ fn within_reach(mut resets: Vec<(VmId, u64)>, entries: &[Entry], room: u64) -> V
     resets
 }
 
-/// Says what every VM should have of `room` blocks: minimum, then demand, then
+/// Says what every VM should have of the room: minimum, then demand, then
 /// buffers, of which `held_back` blocks of room are withheld.
-fn entitle(entries: &mut [Entry], room: u64, held_back: u64) {
-    let targets: u64 = entries.iter().map(|entry| entry.target).sum();
-    if targets <= room.saturating_sub(held_back) {
+fn entitle(survey: &mut Survey, held_back: u64) {
+    let Survey { entries, room, demands, targets, .. } = survey;
+    let left = room.saturating_sub(held_back);
+    if *targets <= left {
         for entry in entries {
             entry.entitled = entry.target;
         }
@@ -138,24 +138,16 @@ fn entitle(entries: &mut [Entry], room: u64, held_back: u64) {
     let claim = |floor: fn(&Entry) -> u64, ceiling: fn(&Entry) -> u64| {
         move |entry: &Entry| Claim { weight: entry.weight, floor: floor(entry), ceiling: ceiling(entry) }
     };
-    let demands: u64 = entries.iter().map(|entry| entry.demand).sum();
-    let shares = if demands > room {
+    let shares = if *demands > *room {
         let claims: Vec<_> = entries.iter().map(claim(|e| e.floor, |e| e.demand)).collect();
-        share(room, &claims)
+        share(*room, &claims)
     } else {
         let claims: Vec<_> = entries.iter().map(claim(|e| e.demand, |e| e.target)).collect();
-        share(room.saturating_sub(held_back).max(demands), &claims)
+        share(left.max(*demands), &claims)
     };
     for (entry, blocks) in entries.iter_mut().zip(shares) {
         entry.entitled = blocks;
     }
-}
-
-/// Blocks that nobody is entitled to: what starts may have. Only surplus above
-/// target is touched for a start; a stuck VM keeps its own, entitled or not.
-fn spare(entries: &[Entry], room: u64, reset_needs: u64) -> u64 {
-    let kept: u64 = entries.iter().map(|entry| entry.target.max(entry.floor)).sum();
-    room.saturating_sub(kept).saturating_sub(reset_needs)
 }
 
 /// The memory that a decision has to work with. Blocks.
@@ -174,6 +166,9 @@ struct Survey {
     purse: Purse,
     /// What the elastic VMs share. Blocks.
     room: u64,
+    /// The sums of what they need and of what they want. Blocks.
+    demands: u64,
+    targets: u64,
     /// Machines held before a reset, and the blocks that each needs.
     resets: Vec<(VmId, u64)>,
 }
@@ -183,10 +178,12 @@ impl Engine {
     pub(super) fn decide(&mut self, now: Instant) {
         self.due = false;
         self.decided_at = now;
-        let Survey { mut entries, mut purse, room, resets } = self.survey(now);
-        let resets = within_reach(resets, &entries, room);
+        let mut survey = self.survey(now);
+        let left = survey.room.saturating_sub(survey.demands);
+        let resets = within_reach(std::mem::take(&mut survey.resets), left);
         let reset_needs: u64 = resets.iter().map(|(_, needs)| needs).sum();
-        entitle(&mut entries, room, reset_needs);
+        entitle(&mut survey, reset_needs);
+        let Survey { mut entries, mut purse, room, targets, .. } = survey;
 
         grant(&mut entries, &mut purse, |entry| entry.in_need().then_some(entry.demand.min(entry.entitled)));
         for (id, needs) in resets {
@@ -200,8 +197,8 @@ impl Engine {
         }
         grant(&mut entries, &mut purse, Entry::wants);
         self.order_growth(now, &mut entries, &mut purse);
-        let spare = spare(&entries, room, reset_needs);
-        self.admit_starts(now, &mut purse, spare);
+        // Only surplus above target is touched for a start; a stuck VM's target is what it holds.
+        self.admit_starts(now, &mut purse, room.saturating_sub(targets).saturating_sub(reset_needs));
         self.hungry = purse.short > 0;
         self.reclaim(now, &entries, &purse);
     }
@@ -211,6 +208,7 @@ impl Engine {
     fn survey(&mut self, now: Instant) -> Survey {
         let mut entries = Vec::with_capacity(self.vms.len());
         let mut resets = Vec::new();
+        let (mut demands, mut targets) = (0, 0);
         let (mut charged, mut elastic, mut returning) = (Bytes::ZERO, Bytes::ZERO, Bytes::ZERO);
         for (id, vm) in (0_u32..).map(VmId).zip(&mut self.vms) {
             let Some(vm) = vm.as_mut() else { continue };
@@ -226,7 +224,10 @@ impl Engine {
             elastic = elastic.saturating_add(machine.charge().saturating_sub(machine.devices.overhead));
             let outstanding = machine.promise.returning(&machine.devices);
             returning = returning.saturating_add(machine.stall.coming(now, outstanding, machine.devices.assigned()));
-            entries.push(Entry::new(now, id, vm, machine));
+            let entry = Entry::new(now, id, vm, machine);
+            demands += entry.demand;
+            targets += entry.target;
+            entries.push(entry);
         }
         let capacity = self.host.capacity();
         let purse = Purse {
@@ -236,7 +237,7 @@ impl Engine {
             short: blocks(charged.saturating_sub(capacity).align_up(Bytes::BLOCK)),
         };
         let room = blocks(capacity.saturating_sub(charged.saturating_sub(elastic)));
-        Survey { entries, purse, room, resets }
+        Survey { entries, purse, room, demands, targets, resets }
     }
 
     /// Orders what the entries were granted, and counts what they still lack.
@@ -308,16 +309,18 @@ impl Engine {
     /// proportion to it.
     fn reclaim(&mut self, now: Instant, entries: &[Entry], purse: &Purse) {
         let wanted = purse.short.saturating_sub(purse.returning);
-        let donors: Vec<&Entry> = entries.iter().filter(|entry| entry.surplus() > 0).collect();
-        let surplus: u64 = donors.iter().map(|entry| entry.surplus()).sum();
-        let mut missing = wanted.min(surplus);
-        for donor in donors {
-            let part = u128::from(donor.surplus()) * u128::from(wanted.min(surplus));
-            let part = u64::try_from(part.div_ceil(u128::from(surplus.max(1)))).unwrap_or(u64::MAX);
-            let part = part.min(missing).min(donor.surplus());
+        if wanted == 0 {
+            return;
+        }
+        let surplus: u64 = entries.iter().map(Entry::surplus).sum();
+        let wanted = wanted.min(surplus);
+        let mut missing = wanted;
+        for entry in entries {
+            let (whole, remainder) = fraction(entry.surplus(), wanted, surplus.max(1));
+            let part = (whole + u64::from(remainder > 0)).min(missing);
             missing -= part;
             if part > 0 {
-                self.shrink_to(now, donor.id, bytes(donor.promised - part));
+                self.shrink_to(now, entry.id, bytes(entry.promised - part));
             }
         }
     }

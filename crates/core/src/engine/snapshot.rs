@@ -162,7 +162,8 @@ impl Engine {
 fn vm_snapshot(now: Instant, id: VmId, vm: &Vm) -> VmSnapshot {
     let machine = vm.machine.as_ref();
     let of = |get: fn(&Machine) -> Bytes| machine.map_or(Bytes::ZERO, get);
-    let spoken = machine.filter(|machine| machine.report.is_some());
+    let spoken = machine.filter(|machine| machine.heard.is_some());
+    let heard = machine.and_then(|machine| machine.heard.as_deref());
     VmSnapshot {
         id,
         name: vm.name.clone(),
@@ -174,13 +175,13 @@ fn vm_snapshot(now: Instant, id: VmId, vm: &Vm) -> VmSnapshot {
         demand: of(|machine| machine.demand.current()),
         target: spoken.map_or(Bytes::ZERO, |machine| vm.target(machine)),
         pressure: spoken.map(|machine| Percent::ratio(machine.demand.current(), machine.devices.assigned())),
-        pressure_history: machine.map_or_else(PressureHistory::default, |machine| machine.pressure),
+        pressure_history: heard.map_or_else(PressureHistory::default, |heard| heard.pressure),
         status: vm.memory_status(),
         overhead: of(|machine| machine.devices.overhead),
         charge: vm.charge(),
         ballooned: of(|machine| machine.devices.boot.saturating_sub(machine.devices.balloon_actual)),
         plugged: of(|machine| machine.devices.plugged),
-        report: machine.and_then(|machine| machine.report.as_ref()).map(|(_, report)| report.clone()),
+        report: heard.map(|heard| heard.report.clone()),
         high_water: of(|machine| machine.high_water),
         driver: driver(now, machine),
         counters: machine.map_or_else(Counters::default, |machine| machine.counters),
@@ -192,7 +193,7 @@ fn driver(now: Instant, machine: Option<&Machine>) -> DriverSnapshot {
     if let Some(since) = machine.silent_since {
         return DriverSnapshot::Silent { for_ms: now.millis_since(since) };
     }
-    match (machine.stall.stuck_since(), &machine.report) {
+    match (machine.stall.stuck_since(), &machine.heard) {
         (Some(since), _) => DriverSnapshot::Stuck { for_ms: now.millis_since(since) },
         (None, None) => DriverSnapshot::Waiting,
         (None, Some(_)) => DriverSnapshot::Working,
