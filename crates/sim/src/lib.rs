@@ -17,6 +17,7 @@
 
 pub mod check;
 pub mod clairvoyant;
+pub mod density;
 pub mod fault;
 pub mod guest;
 pub mod peers;

@@ -186,7 +186,7 @@ fn idle_fleet(rng: &mut fastrand::Rng) -> HostPlan {
 }
 
 fn leak(rng: &mut fastrand::Rng) -> HostPlan {
-    let leaking = Workload::leak(MIB(300), MIB(3), MIB(4_000));
+    let leaking = Workload::leak(MIB(300), MIB(3), MIB(3_800));
     let plan = host(16 << 10).lasting(30 * 60).with(vm("leaky", 1, dynamic(256, 1024, 4096), leaking));
     (1..=7).fold(plan, |plan, number| {
         let workload = Workload::steady(MIB(rng.u64(400..1_300))).noise(MIB(30), 11_000).seed(rng.u64(..));

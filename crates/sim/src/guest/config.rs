@@ -53,7 +53,7 @@ pub struct GuestConfig {
     pub swap_bytes: Bytes,
     /// Speed of its swap, each way.
     pub swap_per_second: Bytes,
-    /// How fast its programs can allocate and touch memory.
+    /// How fast its programs can allocate and touch memory; above zero.
     pub touch_per_second: Bytes,
     /// How fast its memory devices are.
     pub mechanism: Mechanism,

@@ -52,6 +52,7 @@ pub struct Workload {
     shape: Shape,
     noise: Noise,
     shift_ms: u64,
+    wait_ms: u64,
     hot_file: Bytes,
     file_read_per_second: Bytes,
     committed_beyond: Bytes,
@@ -63,6 +64,7 @@ impl From<Shape> for Workload {
             shape,
             noise: Noise::default(),
             shift_ms: 0,
+            wait_ms: 0,
             hot_file: Bytes::ZERO,
             file_read_per_second: Bytes::ZERO,
             committed_beyond: Bytes::ZERO,
@@ -149,6 +151,12 @@ impl Workload {
         Self { shift_ms, ..self }
     }
 
+    /// As at its first instant for `wait_ms`, and from there on.
+    #[must_use]
+    pub fn waiting(self, wait_ms: u64) -> Self {
+        Self { wait_ms, ..self }
+    }
+
     /// File pages in constant use.
     #[must_use]
     pub fn hot_file(self, hot_file: Bytes) -> Self {
@@ -170,7 +178,7 @@ impl Workload {
     /// What the programs need at `now_ms`, having run for `running_ms` (a leak
     /// grows with this).
     pub fn need(&self, now_ms: u64, running_ms: u64) -> Need {
-        let now_ms = now_ms.saturating_add(self.shift_ms);
+        let now_ms = now_ms.saturating_sub(self.wait_ms).saturating_add(self.shift_ms);
         let level = self.shape.level(now_ms, running_ms, self.noise.seed);
         Need {
             anonymous: self.noise.around(level.anonymous, now_ms),

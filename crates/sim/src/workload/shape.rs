@@ -6,6 +6,9 @@ use dynmem_units::{Bytes, Percent};
 
 use super::noise::{between, hash, share};
 
+/// What one processor clears in a second: the same as a guest's default speed.
+const TOUCHED_PER_SECOND: Bytes = Bytes::from_mib(4 << 10);
+
 /// How anonymous memory goes with time. Lengths of time are milliseconds.
 #[derive(Clone, Debug)]
 pub enum Shape {
@@ -133,12 +136,13 @@ impl Shape {
         match self {
             Self::Steady(level) => (*level).into(),
             Self::Spike { low, high, at_ms, hold_ms } => {
-                let within = now_ms.checked_sub(*at_ms).is_some_and(|since_ms| since_ms < *hold_ms);
-                if within { *high } else { *low }.into()
+                let since_ms = now_ms.checked_sub(*at_ms).filter(|since_ms| since_ms < hold_ms);
+                since_ms.map_or_else(|| (*low).into(), |since_ms| touched(*low, *high, since_ms))
             }
             Self::Square { low, high, period_ms, duty } => {
                 let low_ms = period_ms.saturating_sub(duty.of(Bytes::new(*period_ms)).get());
-                if now_ms % (*period_ms).max(1) < low_ms { *low } else { *high }.into()
+                let since_ms = (now_ms % (*period_ms).max(1)).checked_sub(low_ms);
+                since_ms.map_or_else(|| (*low).into(), |since_ms| touched(*low, *high, since_ms))
             }
             Self::Sawtooth { low, high, rise_ms } => {
                 let rise_ms = (*rise_ms).max(1);
@@ -189,6 +193,13 @@ impl BuildPlan {
         let size = if random.is_multiple_of(32) { size.scale(3, 1) } else { size };
         size.scale(at_ms % job_ms, job_ms)
     }
+}
+
+/// Memory that was allocated at once `since_ms` ago: committed from the
+/// beginning, and touched as fast as one processor clears pages.
+fn touched(low: Bytes, high: Bytes, since_ms: u64) -> Level {
+    let anonymous = low.saturating_add(TOUCHED_PER_SECOND.scale(since_ms, 1000)).min(high).max(low.min(high));
+    Level { anonymous, committed_beyond: high.saturating_sub(anonymous), ..Level::default() }
 }
 
 /// Smoothly from `low` up to `high` and down again: 3x² − 2x³ on both sides.

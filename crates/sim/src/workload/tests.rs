@@ -18,15 +18,18 @@ fn levels<const N: usize>(workload: &Workload, times_ms: [u64; N]) -> [u64; N] {
 #[test]
 fn a_spike_comes_once() {
     let spike = Workload::spike(mib(100), mib(900), 5_000, 2_000);
-    assert_eq!(levels(&spike, [0, 4_999, 5_000, 6_999, 7_000, 100_000]), [100, 100, 900, 900, 100, 100]);
+    assert_eq!(levels(&spike, [0, 4_999, 5_000, 6_999, 7_000, 100_000]), [100, 100, 100, 900, 100, 100]);
+    // All of it is committed at once and touched at 4 GiB/s.
+    let begun = spike.need(5_100, 5_100);
+    assert_eq!((begun.anonymous.mib(), begun.committed_beyond.mib()), (509, 390));
 }
 
 #[test]
 fn a_square_is_low_first_and_high_for_its_duty() {
     let square = Workload::square(mib(100), mib(900), 10_000, Percent::new(30));
-    assert_eq!(levels(&square, [0, 6_999, 7_000, 9_999, 10_000, 17_000]), [100, 100, 900, 900, 100, 900]);
+    assert_eq!(levels(&square, [0, 6_999, 7_200, 9_999, 10_000, 17_200]), [100, 100, 900, 900, 100, 900]);
     assert_eq!(levels(&Workload::square(mib(1), mib(9), 10, Percent::new(0)), [0, 9]), [1, 1]);
-    assert_eq!(levels(&Workload::square(mib(1), mib(9), 10, Percent::new(300)), [0, 9]), [9, 9]);
+    assert_eq!(levels(&Workload::square(mib(1), mib(9), 10, Percent::new(300)), [3, 9]), [9, 9]);
 }
 
 #[test]
