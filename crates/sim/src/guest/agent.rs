@@ -108,3 +108,81 @@ fn step(visible: Bytes) -> Bytes {
 fn difference(one: Bytes, other: Bytes) -> Bytes {
     one.saturating_sub(other).max(other.saturating_sub(one))
 }
+
+#[cfg(test)]
+mod tests {
+    use dynmem_core::DeviceFacts;
+
+    use super::*;
+    use crate::{
+        guest::{Guest, GuestConfig},
+        workload::Need,
+    };
+
+    fn programs(anonymous: u64) -> Need {
+        Need { anonymous: Bytes::from_mib(anonymous), ..Need::default() }
+    }
+
+    /// A guest with this memory whose programs have had `need` for a while.
+    fn settled(boot: u64, need: Need) -> Guest {
+        let boot = Bytes::from_mib(boot);
+        let devices = DeviceFacts { boot, balloon_actual: boot, ..DeviceFacts::default() };
+        let mut guest = Guest::boot(GuestConfig::default(), devices);
+        guest.step(20_000, need);
+        guest
+    }
+
+    /// When reports are sent in a guest whose programs need `need` at a time.
+    fn told(guest: &mut Guest, millis: u64, need: impl Fn(u64) -> Need) -> Vec<u64> {
+        let mut agent = Agent::new();
+        (0..millis / 5)
+            .filter_map(|index| {
+                let now_ms = index * 5;
+                guest.step(5, need(now_ms));
+                agent.due(now_ms, &guest.report()).then_some(now_ms)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_calm_guest_is_heard_every_five_seconds() {
+        let mut guest = settled(1024, programs(300));
+        assert_eq!(told(&mut guest, 20_000, |_| programs(300)), [0, 5_000, 10_000, 15_000]);
+    }
+
+    #[test]
+    fn a_slow_drift_is_told_once_a_second() {
+        let mut guest = settled(1024, programs(300));
+        let drifting = |now_ms| Need { anonymous: Bytes::new((300 << 20) + now_ms * 800), ..Need::default() };
+        assert_eq!(told(&mut guest, 10_000, drifting).len(), 10);
+    }
+
+    #[test]
+    fn a_jump_is_told_at_the_next_look_and_then_followed_closely() {
+        let mut guest = settled(1024, programs(300));
+        let jumping = |now_ms: u64| programs(300 + now_ms.saturating_sub(520) / 10);
+        let told = told(&mut guest, 2_500, jumping);
+        assert_eq!(told[0], 0);
+        // 9.6 MiB are news for a guest of 1 GiB, reached at 620 ms; one is after that.
+        assert_eq!(told[1], 650, "{told:?}");
+        assert!(told[1..].windows(2).all(|pair| pair[1] - pair[0] == 15), "{told:?}");
+    }
+
+    #[test]
+    fn a_stalled_guest_is_heard_every_tenth_of_a_second() {
+        let mut guest = settled(512, programs(600));
+        let told = told(&mut guest, 2_000, |_| programs(600));
+        assert_eq!(told.len(), 20, "{told:?}");
+    }
+
+    #[test]
+    fn an_agent_that_does_not_look_is_not_due() {
+        let guest = settled(512, programs(100));
+        let mut agent = Agent::new();
+        assert!(agent.looks(0) && agent.due(0, &guest.report()));
+        let mut moved = guest.report();
+        moved.available = Bytes::ZERO;
+        assert!(!agent.looks(49) && !agent.due(49, &moved));
+        assert!(agent.looks(50) && agent.due(50, &moved));
+    }
+}

@@ -55,9 +55,6 @@ impl Devices {
     pub(super) fn order(&mut self, balloon: Bytes, plugged: Bytes, delay_ms: u64) {
         let at_rest = self.balloon == self.facts.balloon_actual && self.plugged == self.facts.plugged;
         let plugged = plugged.min(self.facts.plug_max).align_down(self.facts.plug_block);
-        if (plugged > self.facts.plugged) != (self.plugged > self.facts.plugged) {
-            self.unfinished = Bytes::ZERO;
-        }
         (self.balloon, self.plugged) = (balloon.min(self.facts.boot), plugged);
         if at_rest {
             self.delay_ms = delay_ms;

@@ -144,12 +144,12 @@ impl Memory {
     /// swapped out. Returns the time for which they were blocked, µs.
     fn grow(&mut self, need: Need, room: Bytes, millis: u64, swap: Bytes, config: &GuestConfig) -> u64 {
         let has = self.anonymous.saturating_add(self.swapped);
-        let touch = config.touch_per_second.scale(millis, 1000);
-        let wanted = need.anonymous.saturating_sub(has).min(touch);
-        if wanted.is_zero() {
+        if has >= need.anonymous {
             self.starved_ms = 0;
             return 0;
         }
+        let touch = config.touch_per_second.scale(millis, 1000);
+        let wanted = need.anonymous.saturating_sub(has).min(touch);
         let easy = wanted.min(room.saturating_sub(self.anonymous));
         let hard = wanted.saturating_sub(easy).min(self.swap_free(config)).min(swap);
         self.take(easy, room);

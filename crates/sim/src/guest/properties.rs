@@ -15,7 +15,7 @@ enum Act {
 
 fn bytes(mib: std::ops::Range<u64>) -> impl Strategy<Value = Bytes> {
     // Odd amounts: nothing here may rely on whole pages.
-    mib.prop_map(|mib| Bytes::new((mib << 20) | (mib * 977 & 0xfff)))
+    mib.prop_map(|mib| Bytes::new((mib << 20) | ((mib * 977) & 0xfff)))
 }
 
 prop_compose! {
@@ -55,7 +55,7 @@ prop_compose! {
         kernel_bytes in bytes(0..200),
         swap_bytes in prop_oneof![Just(Bytes::ZERO), bytes(0..2_000)],
         swap_per_second in bytes(0..500),
-        touch_per_second in bytes(0..5_000),
+        touch_per_second in bytes(1..5_000),
         boot in bytes(0..4_000),
         plug_max in prop_oneof![Just(Bytes::ZERO), bytes(0..4_000)],
         plug_block in prop_oneof![Just(Bytes::BLOCK), Just(Bytes::from_mib(128))],
