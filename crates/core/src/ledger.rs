@@ -24,12 +24,9 @@ impl Promise {
         Self { balloon: devices.balloon_actual, plugged: devices.plugged }
     }
 
-    /// The plan for `wanted`, or one that leaves virtio-mem as it is if that
-    /// would charge more than `charge_max`: while two devices trade places both
-    /// count, and a machine whose memory lies crosswise must be able to move.
-    pub(crate) fn plan_within(devices: &DeviceFacts, wanted: Bytes, pinned: bool, charge_max: Bytes) -> Self {
-        let plan = Self::plan(devices, wanted, pinned);
-        if plan.charge(devices) <= charge_max { plan } else { Self::plan(devices, wanted, true) }
+    /// For each device the larger promise of the two.
+    pub(crate) fn or(self, other: Self) -> Self {
+        Self { balloon: self.balloon.max(other.balloon), plugged: self.plugged.max(other.plugged) }
     }
 
     /// The memory promised in all.
@@ -43,12 +40,6 @@ impl Promise {
         let balloon = self.balloon.max(devices.balloon_actual);
         let plugged = self.plugged.max(devices.plugged);
         balloon.saturating_add(plugged).saturating_add(devices.overhead)
-    }
-
-    /// Memory asked back that the devices still hold.
-    pub(crate) fn returning(self, devices: &DeviceFacts) -> Bytes {
-        let balloon = devices.balloon_actual.saturating_sub(self.balloon);
-        balloon.saturating_add(devices.plugged.saturating_sub(self.plugged))
     }
 
     /// Splits `wanted` between the two devices.
@@ -121,7 +112,7 @@ mod tests {
         assert_eq!(growing.charge(&devices(300, 0)), mib(512 + 100 + 50));
         let shrinking = promise(200, 0);
         assert_eq!(shrinking.charge(&devices(512, 64)), mib(512 + 64 + 50));
-        assert_eq!(shrinking.returning(&devices(512, 64)), mib(312 + 64));
+        assert_eq!(promise(200, 90).or(promise(100, 100)), promise(200, 100));
         // One device gives while the other takes: both count in full.
         assert_eq!(promise(512, 0).charge(&devices(300, 200)), mib(512 + 200 + 50));
     }

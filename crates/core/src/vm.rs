@@ -21,6 +21,10 @@ pub(crate) const SILENT_AFTER_MS: u64 = 15_000;
 /// statistics are not needed.
 const AGENT_FRESH_MS: u64 = 7_000;
 
+/// A fact that comes sooner than this after an order may be older than the
+/// order: both travel.
+const FACTS_TRAVEL_MS: u64 = 100;
+
 /// Memory status of a running dynamic VM (spec section 5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -102,6 +106,10 @@ pub(crate) struct Machine {
     /// False while `devices` is a worst case: see [`crate::Event::Adopted`].
     pub(crate) known: bool,
     pub(crate) promise: Promise,
+    /// What was promised before and taken back unseen: the devices may hold it
+    /// by now, and it counts until they have been looked at.
+    pub(crate) revoked: Promise,
+    pub(crate) promised_at: Instant,
     pub(crate) since: Instant,
     pub(crate) demand: Demand,
     /// None before the guest has spoken.
@@ -130,6 +138,8 @@ impl Machine {
             devices,
             known: true,
             promise: Promise::held(&devices),
+            revoked: Promise::default(),
+            promised_at: now,
             since: now,
             demand: Demand::default(),
             heard: None,
@@ -148,7 +158,7 @@ impl Machine {
 
     /// What the ledger counts for this machine.
     pub(crate) fn charge(&self) -> Bytes {
-        let charge = self.promise.charge(&self.devices);
+        let charge = self.charge_with(self.promise);
         debug_assert!(
             charge >= self.devices.assigned().saturating_add(self.devices.overhead),
             "a held byte is charged"
@@ -156,11 +166,46 @@ impl Machine {
         charge
     }
 
+    /// What the ledger would count if this were promised instead.
+    pub(crate) fn charge_with(&self, promise: Promise) -> Bytes {
+        promise.or(self.promise).or(self.revoked).charge(&self.devices)
+    }
+
+    /// Promises something else.
+    pub(crate) fn promise_instead(&mut self, now: Instant, promise: Promise) {
+        self.revoked = self.revoked.or(self.promise);
+        (self.promise, self.promised_at) = (promise, now);
+    }
+
+    /// The plan for `wanted`, or one that leaves virtio-mem as it is if that
+    /// would charge more than `charge_max`: while two devices trade places both
+    /// count, and a machine whose memory lies crosswise must be able to move.
+    /// If the balloon alone can't give enough, virtio-mem gives and the balloon
+    /// stays.
+    pub(crate) fn plan_within(&self, now: Instant, wanted: Bytes, charge_max: Bytes) -> Promise {
+        let (devices, pinned) = (&self.devices, self.stall.pinned(now));
+        let plan = Promise::plan(devices, wanted, pinned);
+        if self.charge_with(plan) <= charge_max {
+            return plan;
+        }
+        let by_balloon = Promise::plan(devices, wanted, true);
+        if pinned || by_balloon.assigned() <= wanted {
+            return by_balloon;
+        }
+        let balloon = devices.balloon_actual.min(self.promise.balloon);
+        Promise { balloon, plugged: wanted.saturating_sub(balloon).align_up(devices.plug_block) }
+    }
+
+    /// Memory asked back that the devices still hold, or may hold.
+    pub(crate) fn returning(&self) -> Bytes {
+        self.charge().saturating_sub(self.devices.overhead).saturating_sub(self.promise.assigned())
+    }
+
     /// The reset machine will touch all of its boot memory: what it needs on
     /// top of its charge before that.
     pub(crate) fn reset_needs(&self) -> Bytes {
         let boot = Promise { balloon: self.devices.boot, plugged: Bytes::ZERO };
-        boot.charge(&self.devices).saturating_sub(self.charge())
+        self.charge_with(boot).saturating_sub(self.charge())
     }
 
     /// Takes a report; agents are believed before statistics. False if the
@@ -203,6 +248,9 @@ impl Machine {
             moving.until = now;
         }
         self.devices = devices;
+        if now.millis_since(self.promised_at) >= FACTS_TRAVEL_MS {
+            self.revoked = Promise::default();
+        }
     }
 }
 
@@ -243,7 +291,8 @@ impl Vm {
     pub(crate) fn target(&self, machine: &Machine) -> Bytes {
         let demand = machine.demand.current().min(self.settings.maximum);
         let wanted = demand.saturating_add(self.settings.buffer.of(demand)).align_up(Bytes::BLOCK);
-        wanted.clamp(self.settings.minimum, self.settings.maximum)
+        // No clamp: the bounds of a static VM may lie crosswise.
+        wanted.min(self.settings.maximum).max(self.settings.minimum)
     }
 
     /// The part of the target that must be missing before the buffer is worth

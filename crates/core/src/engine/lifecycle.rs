@@ -177,7 +177,7 @@ impl Engine {
         self.totals.added = self.totals.added.saturating_add(is.saturating_sub(was));
         self.totals.removed = self.totals.removed.saturating_add(was.saturating_sub(is));
         self.due |= (returned && self.hungry) || change != StallChange::None;
-        self.stall_changed(id, change);
+        self.stall_changed(now, id, change);
     }
 
     /// A machine that was found and did not answer does now: what it holds is
@@ -191,7 +191,7 @@ impl Engine {
         self.due = true;
     }
 
-    fn stall_changed(&mut self, id: VmId, change: StallChange) {
+    fn stall_changed(&mut self, now: Instant, id: VmId, change: StallChange) {
         let Some(vm) = self.vm_mut(id) else { return };
         let Some(machine) = vm.machine.as_mut() else { return };
         let (held, promised) = (machine.devices.assigned(), machine.promise.assigned());
@@ -201,7 +201,7 @@ impl Engine {
             StallChange::None => return,
             StallChange::Pinned => {
                 let wanted = machine.promise.assigned();
-                machine.promise = Promise::plan(&machine.devices, wanted, true);
+                machine.promise_instead(now, Promise::plan(&machine.devices, wanted, true));
                 let Promise { balloon, plugged } = machine.promise;
                 self.effects.push(Effect::Order { vm: id, balloon, plugged });
                 return;
@@ -211,7 +211,7 @@ impl Engine {
                 // its driver is away, so what was given to it stays charged.
                 let held = Promise::held(&machine.devices);
                 let balloon = held.balloon.max(machine.promise.balloon);
-                machine.promise = Promise { balloon, plugged: held.plugged };
+                machine.promise_instead(now, Promise { balloon, plugged: held.plugged });
                 let message =
                     format!("{name} does not move its memory: asked for {promised}, it stays at {}", held.assigned());
                 self.effects.push(Effect::Order { vm: id, balloon, plugged: held.plugged });
@@ -342,7 +342,8 @@ impl Engine {
         let boot = machine.devices.boot;
         let (since, counters, high_water) = (machine.since, machine.counters, machine.high_water);
         let mut fresh = Machine { since, counters, high_water, ..Machine::new(now, machine.devices) };
-        fresh.promise = Promise { balloon: boot, plugged: Bytes::ZERO };
+        (fresh.promise, fresh.revoked) = (machine.promise, machine.revoked);
+        fresh.promise_instead(now, Promise { balloon: boot, plugged: Bytes::ZERO });
         *machine = fresh;
         vm.state = VmState::Booting;
         vm.reason = None;
@@ -434,11 +435,20 @@ impl Engine {
             return;
         }
         machine.silent_since = Some(heard.at);
+        // What it was asked to give may be what silenced it.
+        let keeps = machine.promise.or(Promise::held(&machine.devices));
+        let asked = keeps != machine.promise;
+        if asked {
+            machine.promise_instead(now, keeps);
+        }
         let message = format!(
             "{} has stopped reporting; it keeps what it holds, {}, until it reports again",
             vm.name,
             machine.devices.assigned()
         );
+        if asked {
+            self.effects.push(Effect::Order { vm: id, balloon: keeps.balloon, plugged: keeps.plugged });
+        }
         self.record(Some(id), NoticeKind::Stuck, message, Vec::new());
     }
 
@@ -478,7 +488,7 @@ impl Engine {
         let counters = &mut machine.counters;
         *(if grows { &mut counters.add_operations } else { &mut counters.remove_operations }) += 1;
         let settled = machine.promise == Promise::held(&machine.devices);
-        machine.promise = promise;
+        machine.promise_instead(now, promise);
         machine.waiting &= grows;
         machine.stall.ordered(now, machine.devices.assigned(), settled);
         let Promise { balloon, plugged } = promise;

@@ -15,7 +15,6 @@ use dynmem_units::Bytes;
 use super::{Engine, PendingStart};
 use crate::{
     Instant, VmId,
-    ledger::Promise,
     share::{Claim, fraction, share},
     vm::{Machine, Vm},
 };
@@ -222,8 +221,8 @@ impl Engine {
             }
             let Some(machine) = vm.elastic() else { continue };
             elastic = elastic.saturating_add(machine.charge().saturating_sub(machine.devices.overhead));
-            let outstanding = machine.promise.returning(&machine.devices);
-            returning = returning.saturating_add(machine.stall.coming(now, outstanding, machine.devices.assigned()));
+            let coming = machine.stall.coming(now, machine.returning(), machine.devices.assigned());
+            returning = returning.saturating_add(coming);
             let entry = Entry::new(now, id, vm, machine);
             demands += entry.demand;
             targets += entry.target;
@@ -259,15 +258,15 @@ impl Engine {
     /// devices move in whole steps, and while they trade places both count.
     fn grow_to(&mut self, now: Instant, entry: &Entry, purse: &mut Purse) -> u64 {
         let Some(machine) = self.vm(entry.id).and_then(|vm| vm.machine.as_ref()) else { return entry.promised };
-        let (devices, charge, pinned) = (machine.devices, machine.charge(), machine.stall.pinned(now));
+        let charge = machine.charge();
         let mut level = entry.granted;
         for _ in 0..4 {
             if level <= entry.promised {
                 break;
             }
             let affordable = charge.saturating_add(bytes(purse.free));
-            let promise = Promise::plan_within(&devices, bytes(level), pinned, affordable);
-            let more = blocks(promise.charge(&devices).saturating_sub(charge).align_up(Bytes::BLOCK));
+            let promise = machine.plan_within(now, bytes(level), affordable);
+            let more = blocks(machine.charge_with(promise).saturating_sub(charge).align_up(Bytes::BLOCK));
             if more <= purse.free {
                 purse.free -= more;
                 purse.returning = purse.returning.saturating_sub((level - entry.promised).saturating_sub(more));
@@ -327,8 +326,8 @@ impl Engine {
 
     fn shrink_to(&mut self, now: Instant, id: VmId, level: Bytes) {
         let Some(machine) = self.vm(id).and_then(|vm| vm.machine.as_ref()) else { return };
-        let promise = Promise::plan_within(&machine.devices, level, machine.stall.pinned(now), machine.charge());
-        if promise.charge(&machine.devices) <= machine.charge() {
+        let promise = machine.plan_within(now, level, machine.charge());
+        if machine.charge_with(promise) <= machine.charge() {
             self.order(now, id, promise);
         }
     }
