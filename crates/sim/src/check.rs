@@ -37,8 +37,9 @@ pub struct Broken {
 #[derive(Debug)]
 pub struct Check {
     broken: Option<Broken>,
-    /// Since when each VM has been in need although a relief would fit.
-    relief_since: Vec<Option<u64>>,
+    /// Since when each VM has been in need although a relief would fit, and what
+    /// it was promised then.
+    relief_since: Vec<Option<(u64, Bytes)>>,
     /// Since when somebody has been in need beside surplus and nothing moved.
     frozen_since: Option<u64>,
     /// What was ordered of each VM, as of the last order.
@@ -95,8 +96,9 @@ impl Check {
             let snapshots = snapshots.get_or_insert_with(|| engine.vm_snapshots(world.told()));
             if promised < held {
                 self.cause(world, engine, snapshots, vm, promised);
-            } else if before.is_some_and(|before| promised > before) {
-                self.ranks(world, snapshots, vm, promised);
+            } else if before.is_some_and(|before| promised > before.max(vm.lived.held)) {
+                let available = engine.host_snapshot().available;
+                self.ranks(world, snapshots, available, vm, promised);
             }
         }
     }
@@ -161,15 +163,22 @@ impl Check {
         }
     }
 
-    /// 4: nobody's buffer before somebody's demand.
-    fn ranks(&mut self, world: &World, snapshots: &[VmSnapshot], vm: &SimVm, promised: Bytes) {
+    /// 4: nobody's buffer before somebody's demand. Demand that waits only for
+    /// memory on its way back is as good as served: it was asked back for that.
+    fn ranks(&mut self, world: &World, snapshots: &[VmSnapshot], available: Bytes, vm: &SimVm, promised: Bytes) {
         let own = &snapshots[vm.id.0 as usize];
         if own.state != VmState::Running || promised <= own.demand.max(own.settings.minimum).align_up(Bytes::BLOCK) {
             return;
         }
+        let missing: Bytes = snapshots.iter().filter(|other| in_need(other)).map(missing).sum();
+        let coming = snapshots.iter().map(coming).sum::<Bytes>().saturating_add(available);
+        if missing <= coming {
+            return;
+        }
         for other in snapshots.iter().filter(|other| other.id != vm.id && in_need(other)) {
             let what = format!(
-                "{} was promised {promised}, beyond its demand of {}, while {} has {} of {}",
+                "{} was promised {promised}, beyond its demand of {}, while {} has {} of {} and of {missing} that are \
+                 missing only {coming} come",
                 own.name, own.demand, other.name, other.promised, other.demand
             );
             self.fail(world, 4, what);
@@ -200,11 +209,13 @@ impl Check {
         let available = engine.host_snapshot().available;
         self.relief_since.resize(snapshots.len(), None);
         for (index, vm) in snapshots.iter().enumerate() {
-            let missing = vm.demand.min(vm.settings.maximum).saturating_sub(vm.promised);
-            let fits = in_need(vm) && available >= missing.saturating_add(Bytes::BLOCK);
-            let since = self.relief_since[index].filter(|_| fits).or(fits.then_some(now_ms));
+            let missing = missing(vm);
+            let fits = in_need(vm) && vm.assigned < vm.demand && available >= missing.saturating_add(Bytes::BLOCK);
+            // Who is given something is being relieved.
+            let waits = fits.then_some((now_ms, vm.promised));
+            let since = self.relief_since[index].filter(|(_, had)| fits && vm.promised <= *had).or(waits);
             self.relief_since[index] = since;
-            if since.is_some_and(|since| now_ms - since > RELIEF_MS) {
+            if since.is_some_and(|(since, _)| now_ms - since > RELIEF_MS) {
                 let what = format!("{} lacks {missing} of its demand beside {available} of free memory", vm.name);
                 self.fail(world, 7, what);
             }
@@ -237,6 +248,16 @@ fn in_need(vm: &VmSnapshot) -> bool {
         && vm.settings.dynamic
         && vm.driver == DriverSnapshot::Working
         && vm.promised.saturating_add(Bytes::BLOCK) < vm.demand.min(vm.settings.maximum)
+}
+
+/// What it lacks of its demand.
+fn missing(vm: &VmSnapshot) -> Bytes {
+    vm.demand.min(vm.settings.maximum).saturating_sub(vm.promised)
+}
+
+/// What it was asked to give back and has not given yet.
+fn coming(vm: &VmSnapshot) -> Bytes {
+    vm.charge.saturating_sub(vm.overhead).saturating_sub(vm.promised)
 }
 
 /// What a VM that could give memory holds beyond its demand and minimum.
