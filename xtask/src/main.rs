@@ -5,8 +5,9 @@
 //! ```text
 //! demo   four real guests on a small pool; --check verifies the promises
 //! test   everything that is tested            bench  how fast it is
-//! setup  installs what the others need        image  the guest they boot
-//! build  the programs they run                ci     all that must hold
+//! sim    a simulated host, looked at closely  image  the guest they boot
+//! setup  installs what the others need        ci     all that must hold
+//! build  the programs they run
 //! ```
 //!
 //! People read stderr; stdout is for results, so that `--json` can be piped.
@@ -18,6 +19,7 @@ mod demo;
 mod report;
 mod setup;
 mod shell;
+mod sim;
 mod test;
 mod tools;
 
@@ -39,6 +41,8 @@ enum Command {
     Test(test::Options),
     /// Measures how fast it is
     Bench(bench::Options),
+    /// Simulates a host with guests, and says what they lived through
+    Sim(sim::Options),
     /// Installs what the other commands need, and says so; as an ordinary user, says what is missing
     Setup,
     /// Builds the programs and the guest's image for demo and tests
@@ -54,6 +58,7 @@ fn main() -> Result<()> {
         Command::Demo(options) => demo::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Bench(options) => bench::run(&options),
+        Command::Sim(options) => sim::run(&options),
         Command::Setup => setup::run(),
         Command::Build => build::run(build::Profile::Dev),
         Command::Image => build::image().map(drop),

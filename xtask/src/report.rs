@@ -43,10 +43,16 @@ impl Metric {
 
     /// Compares the value with what it should at most be.
     #[must_use]
-    pub(crate) fn against_goal(mut self, goal: f64) -> Self {
-        self.baseline = Some("goal");
-        self.baseline_value = Some(number(goal));
-        self.ratio = self.value.as_f64().filter(|_| goal > 0.0).map(|value| number(value / goal));
+    pub(crate) fn against_goal(self, goal: f64) -> Self {
+        self.against("goal", goal)
+    }
+
+    /// Compares the value with somebody else's.
+    #[must_use]
+    pub(crate) fn against(mut self, baseline: &'static str, value: f64) -> Self {
+        self.baseline = Some(baseline);
+        self.baseline_value = Some(number(value));
+        self.ratio = self.value.as_f64().filter(|_| value > 0.0).map(|own| number(own / value));
         self
     }
 }

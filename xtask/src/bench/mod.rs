@@ -5,11 +5,13 @@
 
 mod engine;
 mod idle;
-#[cfg_attr(not(test), expect(dead_code, reason = "the benches that draw follow"))]
-mod plot;
+pub(crate) mod plot;
+mod policy;
 mod reaction;
 
-use anyhow::Result;
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
 
 use crate::report;
 
@@ -24,9 +26,15 @@ pub(crate) struct Options {
     /// A few seconds only: shows that it works, measures roughly
     #[arg(long)]
     quick: bool,
+    /// For `policy`: a recorded trace to measure density on (docs/simulator.md says in what form)
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+    /// For `policy`: draws each scenario to a file in this folder
+    #[arg(long, value_name = "FOLDER")]
+    plots: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, clap::ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Name {
     /// One decision of the engine, for many VMs
     Engine,
@@ -34,14 +42,19 @@ enum Name {
     Reaction,
     /// The daemon at rest with twenty guests: processor and memory
     Idle,
+    /// dynmem and other managers on simulated hosts: what the guests lacked, and what it cost
+    Policy,
 }
 
 /// Measures, and prints what came of it.
 pub(crate) fn run(options: &Options) -> Result<()> {
+    let of_policy = options.trace.is_some() || options.plots.is_some();
+    ensure!(!of_policy || options.name == Name::Policy, "--trace and --plots are for `cargo xtask bench policy`");
     let metrics = match options.name {
         Name::Engine => engine::run(options.quick)?,
         Name::Reaction => reaction::run(options.quick)?,
         Name::Idle => idle::run(options.quick)?,
+        Name::Policy => return policy::run(options),
     };
     report::print(&metrics, options.json);
     Ok(())

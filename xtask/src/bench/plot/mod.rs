@@ -12,9 +12,7 @@ mod time;
 
 use dynmem_units::Bytes;
 
-#[cfg_attr(not(test), expect(unused_imports, reason = "for the engine's bench"))]
 pub(crate) use self::curve::{Axis, curve_plot};
-#[cfg_attr(not(test), expect(unused_imports, reason = "for the policies' bench"))]
 pub(crate) use self::time::time_plot;
 
 /// One line, or one filled area, of a plot.
@@ -55,11 +53,6 @@ impl Series {
     ) -> Self {
         let point = |(ms, size): (u64, Bytes)| (ms as f64 / 1000.0, size.get() as f64 / Bytes::GIB.get() as f64);
         Self { label: label.into(), style, points: samples.into_iter().map(point).collect() }
-    }
-
-    /// The largest x and the largest y.
-    fn extent(&self) -> (f64, f64) {
-        self.points.iter().fold((0.0, 0.0), |(x_max, y_max), (x, y)| (x.max(x_max), y.max(y_max)))
     }
 }
 

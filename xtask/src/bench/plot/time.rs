@@ -1,6 +1,6 @@
 //! Memory over time: one panel for each VM, all with the same time below.
 
-use std::path::Path;
+use std::{ops::Range, path::Path};
 
 use anyhow::Result;
 use plotters::prelude::*;
@@ -18,8 +18,10 @@ pub(crate) const PANELS_MAX: usize = 12;
 /// says where it leaves out some.
 pub(crate) fn time_plot(path: &Path, title: &str, panels: &[Panel]) -> Result<()> {
     let shown = &panels[..panels.len().min(PANELS_MAX)];
-    let span = shown.iter().flat_map(|panel| &panel.series).map(|series| series.extent().0).fold(0.0, f64::max);
-    let (seconds, unit) = unit_of(span);
+    let times = || shown.iter().flat_map(|panel| &panel.series).flat_map(|series| &series.points).map(|point| point.0);
+    let (from, to) = times().fold((f64::MAX, 0.0), |(from, to): (f64, f64), time| (from.min(time), to.max(time)));
+    let (from, to) = (from.min(to), to.max(from.min(to) + 1e-3));
+    let (seconds, unit) = unit_of(to - from);
     let mut subtitle = format!("GiB over {unit}");
     if shown.len() < panels.len() {
         subtitle = format!("{subtitle}, {} of {} VMs", shown.len(), panels.len());
@@ -34,7 +36,7 @@ pub(crate) fn time_plot(path: &Path, title: &str, panels: &[Panel]) -> Result<()
     let height = [380, 280, 210][columns - 1] * i32::try_from(rows)?;
     page::write(path, &header, height, |body| {
         for (area, panel) in body.split_evenly((rows, columns)).iter().zip(shown) {
-            draw(area, panel, &header.legend, (span / seconds).max(1e-9), seconds)?;
+            draw(area, panel, &header.legend, from..to, seconds)?;
         }
         Ok(())
     })
@@ -50,17 +52,17 @@ fn unit_of(span_s: f64) -> (f64, &'static str) {
     }
 }
 
-/// One panel; its x goes from 0 to `span` in units of `seconds`.
-fn draw(area: &Area<'_>, panel: &Panel, legend: &Legend, span: f64, seconds: f64) -> Result<()> {
+/// One panel; its x is shown in units of `seconds`.
+fn draw(area: &Area<'_>, panel: &Panel, legend: &Legend, times: Range<f64>, seconds: f64) -> Result<()> {
     let title = font(14, INK, FontStyle::Bold).pos(page::LEFT);
     area.draw(&Text::new(panel.title.as_str(), (4 * FINE, 12 * FINE), title)).map_err(told)?;
-    let top = panel.series.iter().map(|series| series.extent().1).fold(0.0, f64::max);
+    let top = panel.series.iter().flat_map(|series| &series.points).map(|point| point.1).fold(0.0, f64::max);
     let mut chart = ChartBuilder::on(area)
         .margin_top(28 * FINE)
         .margin_right(14 * FINE)
         .x_label_area_size(26 * FINE)
         .y_label_area_size(38 * FINE)
-        .build_cartesian_2d(0.0..span, 0.0..(top * 1.06).max(1e-3))
+        .build_cartesian_2d(times.start / seconds..times.end / seconds, 0.0..(top * 1.06).max(1e-3))
         .map_err(told)?;
     chart
         .configure_mesh()
@@ -77,7 +79,7 @@ fn draw(area: &Area<'_>, panel: &Panel, legend: &Legend, span: f64, seconds: f64
         .draw()
         .map_err(told)?;
     for style in [Style::Area, Style::Dashed, Style::Line] {
-        for series in panel.series.iter().filter(|series| series.style == style) {
+        for series in panel.series.iter().rev().filter(|series| series.style == style) {
             let color = legend.color(&series.label);
             let points = scaled(series, seconds);
             match style {

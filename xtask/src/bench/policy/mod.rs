@@ -1,0 +1,172 @@
+//! dynmem and the managers that others use, on the same simulated hosts.
+//!
+//! ```text
+//! scenarios × managers × seeds ──▶ scores ──▶ means ──▶ table, or JSON
+//! trace ──▶ draws × managers ──▶ smallest hosts ──▶ density
+//! ```
+//! Everything is virtual time: nothing here depends on the machine it runs on,
+//! and the same command always prints the same numbers.
+
+mod density;
+mod parallel;
+mod table;
+
+use std::{fmt, fs, path::Path};
+
+use anyhow::{Context as _, Result, bail};
+use dynmem_sim::{
+    scenario::{self, Scenario},
+    score::Score,
+};
+
+use self::{parallel::in_parallel, table::Table};
+use super::plot::time_plot;
+use crate::{
+    report::{self, Metric},
+    sim::{MEASURES, Manager, Outcome, Remember, live, panels},
+};
+
+const SEEDS: u64 = 5;
+const SEEDS_QUICK: u64 = 1;
+
+/// Measures, prints each scenario's table when it is done, and gives the numbers.
+pub(super) fn run(options: &super::Options) -> Result<()> {
+    let seeds = if options.quick { SEEDS_QUICK } else { SEEDS };
+    if let Some(folder) = &options.plots {
+        fs::create_dir_all(folder).with_context(|| format!("Could not create {}", folder.display()))?;
+    }
+    let mut scenes = Vec::new();
+    for scenario in scenario::ALL {
+        let scene = Scene::live(scenario, seeds)?;
+        eprintln!("{scene}");
+        if let Some(folder) = &options.plots {
+            scene.draw(scenario, folder)?;
+        }
+        scenes.push(scene);
+    }
+    let all = Scene::of_all_that_fit(&scenes);
+    eprintln!("{all}");
+    let mut metrics: Vec<Metric> = scenes.iter().chain([&all]).flat_map(Scene::metrics).collect();
+    match &options.trace {
+        Some(trace) => metrics.extend(density::run(trace, options.quick)?),
+        None => eprintln!("Density is measured on a trace: give one by --trace FILE (docs/simulator.md)"),
+    }
+    if options.json {
+        report::print(&metrics, true);
+    }
+    Ok(())
+}
+
+/// How each manager did in a scenario, or in several together.
+struct Scene {
+    name: &'static str,
+    about: String,
+    /// Everybody's needs fit the host.
+    fits: bool,
+    seeds: u64,
+    /// Means, one for each of [`MEASURES`].
+    means: Vec<(Manager, Vec<f64>)>,
+}
+
+impl Scene {
+    fn live(scenario: Scenario, seeds: u64) -> Result<Self> {
+        let managers = Manager::all();
+        let jobs: Vec<(Manager, u64)> =
+            managers.iter().flat_map(|manager| (1..=seeds).map(|seed| (*manager, seed))).collect();
+        let outcomes = in_parallel(&jobs, |(manager, seed)| live(scenario.plan(*seed), *manager, Remember::default()));
+        if let Some((broken, (_, seed))) = broken(&outcomes, &jobs) {
+            bail!("{broken}. See it by `cargo xtask sim --scenario {} --seed {seed} --story`", scenario.name);
+        }
+        let scores: Vec<Score> = outcomes.into_iter().map(|outcome| outcome.score).collect();
+        let means = scores.chunks(jobs.len() / managers.len()).map(|scores| {
+            let rows = scores.iter().map(|score| MEASURES.iter().map(|measure| (measure.of)(score)).collect());
+            means(&rows.collect::<Vec<_>>())
+        });
+        let means = managers.into_iter().zip(means).collect();
+        Ok(Self { name: scenario.name, about: scenario.about.to_owned(), fits: scenario.fits, seeds, means })
+    }
+
+    /// The mean of all scenes that fit: in them, whatever is unmet is a
+    /// manager's fault.
+    fn of_all_that_fit(scenes: &[Self]) -> Self {
+        let fitting: Vec<&Self> = scenes.iter().filter(|scene| scene.fits).collect();
+        let mean = |manager: Manager| {
+            means(&fitting.iter().filter_map(|scene| scene.of(manager).map(<[f64]>::to_vec)).collect::<Vec<_>>())
+        };
+        Self {
+            name: "all",
+            about: format!("the mean of the {} scenarios in which everybody's needs fit", fitting.len()),
+            fits: true,
+            seeds: fitting.first().map_or(0, |scene| scene.seeds),
+            means: Manager::all().into_iter().map(|manager| (manager, mean(manager))).collect(),
+        }
+    }
+
+    /// The means of one manager.
+    fn of(&self, manager: Manager) -> Option<&[f64]> {
+        self.means.iter().find(|(name, _)| *name == manager).map(|(_, means)| means.as_slice())
+    }
+
+    /// The peer that left the least unmet.
+    fn strongest_peer(&self) -> Option<Manager> {
+        let peers = self.means.iter().filter(|(manager, _)| matches!(manager, Manager::Peer(_)));
+        peers.min_by(|a, b| a.1[0].total_cmp(&b.1[0])).map(|(manager, _)| *manager)
+    }
+
+    /// Every number; ours beside that of the strongest peer.
+    fn metrics(&self) -> Vec<Metric> {
+        let strongest = self.strongest_peer();
+        let mut metrics = Vec::new();
+        for (manager, means) in &self.means {
+            for ((index, measure), mean) in MEASURES.iter().enumerate().zip(means) {
+                let metric = Metric::new(measure.metric, *mean, measure.unit)
+                    .with("scenario", self.name)
+                    .with("fits", self.fits)
+                    .with("policy", manager.name())
+                    .with("seeds", self.seeds);
+                let peer = strongest.filter(|_| *manager == Manager::Dynmem);
+                let peer = peer.and_then(|peer| Some((peer.name(), self.of(peer)?[index])));
+                metrics.push(match peer {
+                    Some((name, value)) => metric.against(name, value),
+                    None => metric,
+                });
+            }
+        }
+        metrics
+    }
+
+    /// Draws what everybody needed, and what they held under us and under the
+    /// strongest peer.
+    fn draw(&self, scenario: Scenario, folder: &Path) -> Result<()> {
+        let plan = scenario.plan(1);
+        let managers: Vec<Manager> = [Some(Manager::Dynmem), self.strongest_peer()].into_iter().flatten().collect();
+        let remember = Remember { memory: true, ..Remember::default() };
+        let outcomes = in_parallel(&managers, |manager| live(plan.clone(), *manager, remember));
+        let path = folder.join(format!("{}.svg", self.name));
+        time_plot(&path, &format!("{}: {}", self.name, self.about), &panels(&plan, &outcomes))
+    }
+}
+
+impl fmt::Display for Scene {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut table = Table::new(["policy"].into_iter().chain(MEASURES.iter().map(|measure| measure.heading)));
+        for (manager, means) in &self.means {
+            let cells = MEASURES.iter().zip(means).map(|(measure, mean)| format!("{mean:.*}", measure.digits));
+            table.row(std::iter::once(manager.name().to_owned()).chain(cells));
+        }
+        write!(f, "{}: {}\n{table}", self.name, self.about)
+    }
+}
+
+/// The first invariant that was found broken, and by which job.
+fn broken<'a, T>(outcomes: &'a [Outcome], jobs: &'a [T]) -> Option<(String, &'a T)> {
+    let mut found = outcomes.iter().zip(jobs);
+    found.find_map(|(outcome, job)| Some((outcome.broken.as_ref()?.to_string(), job)))
+}
+
+/// The mean of each column.
+fn means(rows: &[Vec<f64>]) -> Vec<f64> {
+    let count = rows.iter().fold(0.0, |count, _| count + 1.0);
+    let column = |index: usize| rows.iter().filter_map(|row| row.get(index)).sum::<f64>();
+    (0..MEASURES.len()).map(|index| column(index) / f64::max(count, 1.0)).collect()
+}
