@@ -23,6 +23,7 @@ pub use snapshot::{DriverSnapshot, HostSnapshot, VmSnapshot};
 use crate::{
     Effect, Event, HostConfig, Input, Instant, MemorySettings, Notice, NoticeKind, SettingsError, VmId, VmState,
     host::Host,
+    ledger::Promise,
     vm::{Counters, Vm},
 };
 
@@ -58,6 +59,8 @@ pub struct Engine {
     due: bool,
     /// The last decision left a need unmet: memory that comes back is urgent.
     hungry: bool,
+    /// Memory that the last decision wished for growth that is expected.
+    headroom: Bytes,
     effects: Vec<Effect>,
 }
 
@@ -73,6 +76,7 @@ impl Engine {
             ticked_at: Instant::default(),
             due: false,
             hungry: false,
+            headroom: Bytes::ZERO,
             effects: Vec::new(),
         }
     }
@@ -162,7 +166,16 @@ impl Engine {
             return;
         }
         let (charged, capacity) = (self.charged(), self.host.config.lendable());
-        let given = self.effects.iter().any(|effect| matches!(effect, Effect::Order { .. } | Effect::Launch(_)));
+        // An order for what a machine holds, as of one that was found, gives nothing.
+        let exceeds_held = |vm, promise: Promise| {
+            let devices = self.vm(vm).and_then(|vm| vm.machine.as_ref()).map(|machine| &machine.devices);
+            devices.is_none_or(|has| promise.balloon > has.balloon_actual || promise.plugged > has.plugged)
+        };
+        let given = self.effects.iter().any(|effect| match *effect {
+            Effect::Order { vm, balloon, plugged } => exceeds_held(vm, Promise { balloon, plugged }),
+            Effect::Launch(_) => true,
+            _ => false,
+        });
         assert!(
             !given || charged <= capacity.max(charged_before),
             "an order promised a byte twice: {charged} charged of {capacity}"

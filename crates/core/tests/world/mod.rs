@@ -5,6 +5,8 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part of the world")]
 #![allow(clippy::struct_excessive_bools, clippy::needless_pass_by_value, reason = "tests read better so")]
 
+pub mod hand;
+
 use std::collections::VecDeque;
 
 use dynmem_core::{
@@ -43,6 +45,25 @@ pub fn buffered(percent: u32, settings: MemorySettings) -> MemorySettings {
     MemorySettings { buffer: Percent::new(percent), ..settings }
 }
 
+/// What a guest says whose machine holds `assigned` and whose programs use `used`.
+pub fn report(assigned: Bytes, used: Bytes) -> GuestReport {
+    let visible = assigned.saturating_sub(KERNEL);
+    GuestReport {
+        source: ReportSource::Agent,
+        visible,
+        available: visible.saturating_sub(used),
+        committed: Some(used),
+        hot_file: Bytes::ZERO,
+        reserved: Some(KERNEL),
+        ballooned: None,
+        swap_total: Bytes::ZERO,
+        swap_used: Bytes::ZERO,
+        swap_in_per_second: Bytes::ZERO,
+        refault_per_second: Bytes::ZERO,
+        stall: 0,
+    }
+}
+
 /// A machine and the guest in it, as they really are.
 #[derive(Clone, Debug)]
 pub struct Guest {
@@ -68,22 +89,9 @@ pub struct Guest {
 
 impl Guest {
     fn report(&self) -> GuestReport {
-        let visible = self.devices.assigned().saturating_sub(KERNEL);
-        let available = visible.saturating_sub(self.used);
-        GuestReport {
-            source: ReportSource::Agent,
-            visible,
-            available,
-            committed: Some(self.used),
-            hot_file: Bytes::ZERO,
-            reserved: Some(KERNEL),
-            ballooned: None,
-            swap_total: Bytes::ZERO,
-            swap_used: Bytes::ZERO,
-            swap_in_per_second: Bytes::ZERO,
-            refault_per_second: Bytes::ZERO,
-            stall: if available.is_zero() && self.stalls { 3_000 } else { 0 },
-        }
+        let report = report(self.devices.assigned(), self.used);
+        let stalls = report.available.is_zero() && self.stalls;
+        GuestReport { stall: if stalls { 3_000 } else { 0 }, ..report }
     }
 
     /// Moves the devices for one step; true if they moved.
@@ -346,6 +354,7 @@ impl World {
         let vms = self.engine.vm_snapshots(self.now);
         host.under_pressure
             || host.available.is_zero()
+            || !host.headroom.is_zero()
             || vms.iter().any(|vm| {
                 let waits = vm.state == VmState::Starting;
                 let short = vm.state == VmState::Running && vm.promised < vm.target;
