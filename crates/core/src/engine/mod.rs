@@ -59,8 +59,6 @@ pub struct Engine {
     due: bool,
     /// The last decision left a need unmet: memory that comes back is urgent.
     hungry: bool,
-    /// Memory that the last decision wished for growth that is expected.
-    headroom: Bytes,
     effects: Vec<Effect>,
 }
 
@@ -76,7 +74,6 @@ impl Engine {
             ticked_at: Instant::default(),
             due: false,
             hungry: false,
-            headroom: Bytes::ZERO,
             effects: Vec::new(),
         }
     }
