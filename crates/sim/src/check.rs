@@ -37,9 +37,10 @@ pub struct Broken {
 #[derive(Debug)]
 pub struct Check {
     broken: Option<Broken>,
-    /// Since when each VM has been in need although a relief would fit, and what
-    /// it was promised then.
-    relief_since: Vec<Option<(u64, Bytes)>>,
+    /// Since when each VM has been in need although a relief would fit.
+    relief_since: Vec<Option<u64>>,
+    /// What each VM was promised at the last look.
+    promised: Vec<Bytes>,
     /// Since when somebody has been in need beside surplus and nothing moved.
     frozen_since: Option<u64>,
     /// What was ordered of each VM, as of the last order.
@@ -54,6 +55,7 @@ impl Default for Check {
         Self {
             broken: None,
             relief_since: Vec::new(),
+            promised: Vec::new(),
             frozen_since: None,
             ordered: Vec::new(),
             recovering: true,
@@ -207,15 +209,20 @@ impl Check {
         let now_ms = world.now_ms();
         let snapshots = engine.vm_snapshots(world.told());
         let available = engine.host_snapshot().available;
+        // In a shortage memory only passes through: who gives to anybody, by
+        // weight, delays nobody.
+        let promised: Vec<Bytes> = snapshots.iter().map(|vm| vm.promised).collect();
+        if promised.iter().zip(&self.promised).any(|(is, was)| is > was) {
+            self.relief_since.clear();
+        }
+        self.promised = promised;
         self.relief_since.resize(snapshots.len(), None);
         for (index, vm) in snapshots.iter().enumerate() {
             let missing = missing(vm);
             let fits = in_need(vm) && vm.assigned < vm.demand && available >= missing.saturating_add(Bytes::BLOCK);
-            // Who is given something is being relieved.
-            let waits = fits.then_some((now_ms, vm.promised));
-            let since = self.relief_since[index].filter(|(_, had)| fits && vm.promised <= *had).or(waits);
+            let since = self.relief_since[index].filter(|_| fits).or(fits.then_some(now_ms));
             self.relief_since[index] = since;
-            if since.is_some_and(|(since, _)| now_ms - since > RELIEF_MS) {
+            if since.is_some_and(|since| now_ms - since > RELIEF_MS) {
                 let what = format!("{} lacks {missing} of its demand beside {available} of free memory", vm.name);
                 self.fail(world, 7, what);
             }

@@ -216,7 +216,7 @@ impl Engine {
                 machine.demand.sink(now);
             }
             charged = charged.saturating_add(machine.charge());
-            if machine.reset_held {
+            if machine.reset_held && machine.known {
                 resets.push((id, blocks(machine.reset_needs().align_up(Bytes::BLOCK))));
             }
             let Some(machine) = vm.elastic() else { continue };

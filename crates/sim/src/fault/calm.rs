@@ -1,7 +1,7 @@
 //! The calm after the storm: what a life must come to once nothing is wrong
 //! and nobody's demand moves.
 
-use dynmem_core::{DriverSnapshot, VmSnapshot, VmState};
+use dynmem_core::{DemandModel, DriverSnapshot, VmSnapshot, VmState};
 use dynmem_units::Bytes;
 
 use super::Life;
@@ -62,8 +62,7 @@ impl Life {
         let charged: Bytes = self.world.vms().iter().map(SimVm::charge).sum();
         let free = self.world.lendable().saturating_sub(charged).min(engine.host_snapshot().available);
         let surplus: Bytes = pairs().map(|(vm, seen)| surplus(vm, seen)).sum();
-        let lacks = |vm: &SimVm| vm.lived.needed.min(vm.plan.settings.maximum).saturating_sub(vm.lived.held);
-        let short = pairs().map(|(vm, _)| (lacks(vm), vm)).max_by_key(|(lacks, _)| *lacks);
+        let short = pairs().map(|(vm, seen)| (lacks(vm, seen), vm)).max_by_key(|(lacks, _)| *lacks);
         let Some((lacks, vm)) = short.filter(|(lacks, _)| *lacks > TOLERANCE) else { return };
         if free.saturating_add(surplus) > TOLERANCE {
             let what = format!(
@@ -78,6 +77,16 @@ impl Life {
 /// A VM that could give and take memory.
 fn moves(seen: &VmSnapshot) -> bool {
     seen.state == VmState::Running && seen.settings.dynamic && seen.driver == DriverSnapshot::Working
+}
+
+/// What it lacks of what it needs: in truth, or as the commitments say whose
+/// model is told to look at nothing else.
+fn lacks(vm: &SimVm, seen: &VmSnapshot) -> Bytes {
+    let needed = match seen.settings.demand_model {
+        DemandModel::WorkingSet => vm.lived.needed,
+        DemandModel::Committed => seen.demand,
+    };
+    needed.min(seen.settings.maximum).saturating_sub(vm.lived.held)
 }
 
 /// What it holds beyond all that can be said for it: need, demand as its model

@@ -109,8 +109,10 @@ impl World {
         }
     }
 
-    /// Tells a new policy of all VMs, and of the machines that run.
+    /// Tells a new policy of all VMs, and of the machines that run. It knows of
+    /// all before it hears what any of them wants.
     fn introduce(&mut self) {
+        let mut held_ones = Vec::new();
         for index in 0..self.vms.len() {
             let vm = &self.vms[index];
             let (id, name, settings) = (vm.id, vm.plan.name.clone(), vm.plan.settings.clone());
@@ -122,8 +124,11 @@ impl World {
                 if known { machine.guest.devices() } else { vm::at_worst(machine, &self.vms[index].plan.settings) };
             self.send(id, Event::Adopted { devices, paused, known });
             if held {
-                self.send(id, Event::ResetHeld);
+                held_ones.push(id);
             }
+        }
+        for id in held_ones {
+            self.send_by_qmp(id, Event::ResetHeld);
         }
     }
 
@@ -262,6 +267,13 @@ impl World {
         self.send_at(self.now_ms, id, event);
     }
 
+    /// What QEMU tells; a deaf one tells later, and its devices first.
+    fn send_by_qmp(&mut self, id: VmId, event: Event) {
+        let deaf_until_ms = self.vm_mut(id).trouble.deaf_until_ms;
+        let at_ms = if deaf_until_ms > self.now_ms { deaf_until_ms + DEVICES_MS } else { self.now_ms };
+        self.send_at(at_ms, id, event);
+    }
+
     fn send_at(&mut self, at_ms: u64, id: VmId, event: Event) {
         if self.inbox.len() < INBOX_MAX {
             self.sent += 1;
@@ -374,7 +386,7 @@ impl World {
         let now_ms = self.now_ms;
         let Some(machine) = self.vm_mut(id).machine.as_mut().filter(|machine| machine.speaks(now_ms)) else { return };
         machine.held = true;
-        self.send(id, Event::ResetHeld);
+        self.send_by_qmp(id, Event::ResetHeld);
     }
 
     /// A person gives a VM other settings; those that a rule forbids change
