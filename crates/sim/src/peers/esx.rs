@@ -17,8 +17,11 @@
 //! 6 % of the host; below 4 % (*soft*) by balloon; below 2 % (*hard*) the original
 //! pages as well, which a balloon-only world has no part for; below 1 % (*low*)
 //! nobody gets more. A state is left only when the next one's threshold is
-//! reached, and revoking goes on until 6 % are free. The weight serves as shares;
-//! a start counts as memory that is taken already.
+//! reached, and revoking goes on until 6 % are free. A start counts as memory that
+//! is taken already.
+//!
+//! Configuration: shares in proportion to the configured memory, as vSphere
+//! gives them by default, and to the weight.
 
 use std::collections::BTreeMap;
 
@@ -32,6 +35,8 @@ const SAMPLE_MS: u64 = 30_000;
 const TAX_PERCENT: i128 = 75;
 /// The whole of something, as a fraction.
 const WHOLE: u64 = 1_000_000;
+/// Prices are bytes a share times this.
+const PRICE_UNIT: i128 = 1 << 20;
 
 /// How much of the host is free.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -102,9 +107,10 @@ impl Owner {
         pages + (k - 1) * (pages - self.active).max(0)
     }
 
-    /// What it may hold where a share is worth `price` bytes.
+    /// What it may hold at a price: the bytes that a share is worth, times
+    /// [`PRICE_UNIT`].
     fn pages(&self, price: i128, k: i128) -> i128 {
-        let funds = self.shares * price;
+        let funds = self.shares * price / PRICE_UNIT;
         let pages = if funds <= self.active { funds } else { self.active + (funds - self.active) / k };
         pages.clamp(self.minimum, self.maximum)
     }
@@ -114,7 +120,7 @@ impl Owner {
 /// the largest price at which all fit. `k`: what an idle page costs.
 fn allocate(owners: &[Owner], capacity: i128, k: i128) -> Vec<i128> {
     let all_at = |price| owners.iter().map(|owner| owner.pages(price, k)).collect::<Vec<_>>();
-    let highest = |owner: &Owner| owner.cost(owner.maximum, k) / owner.shares + 1;
+    let highest = |owner: &Owner| owner.cost(owner.maximum, k) * PRICE_UNIT / owner.shares + 1;
     let (mut fits, mut above) = (0, owners.iter().map(highest).max().unwrap_or(0) + 1);
     while above - fits > 1 {
         let price = i128::midpoint(fits, above);
@@ -144,7 +150,7 @@ impl Esx {
     fn owner(&self, vm: &VmView) -> Owner {
         let active = self.sampled.get(&vm.id).map_or(WHOLE, Sampled::estimate);
         Owner {
-            shares: i128::from(vm.weight).max(1),
+            shares: i128::from(vm.weight.max(1)) * i128::from(vm.maximum.mib().max(1)),
             minimum: i128::from(vm.minimum.get()),
             maximum: i128::from(vm.maximum.get()),
             active: i128::from(vm.held.scale(active, WHOLE).get()),
@@ -205,7 +211,7 @@ mod tests {
         Owner { shares, minimum: 0, maximum: maximum * MIB, active: active * MIB }
     }
 
-    /// Rounded to the nearest MiB: a share is worth whole bytes.
+    /// Rounded to the nearest MiB.
     fn allocation(owners: &[Owner], capacity: i128, k: i128) -> Vec<i128> {
         allocate(owners, capacity * MIB, k).into_iter().map(|size| (size + MIB / 2) / MIB).collect()
     }
@@ -239,6 +245,19 @@ mod tests {
         assert_eq!(owners[0].cost(200 * MIB, 4), 500 * MIB);
         assert_eq!(owners[1].cost(300 * MIB, 4), 300 * MIB);
         assert_eq!(allocation(&owners, 450, 4), [150, 300]);
+    }
+
+    /// 2000 and 4000 MiB configured, all of it in use, 3000 to share: 1000 and
+    /// 2000. With half its weight the second has what the first has.
+    #[test]
+    fn shares_follow_weight_and_configured_memory() {
+        let mut esx = Esx::default();
+        let vms = [vm(0, 100, 2000, 2000, 2000), vm(1, 100, 4000, 4000, 4000)];
+        esx.sample(Instant(0), &vms);
+        let mut owners = vms.each_ref().map(|vm| esx.owner(vm));
+        assert_eq!(allocation(&owners, 3_000, 4), [1000, 2000]);
+        owners[1] = esx.owner(&VmView { weight: 500, ..vms[1].clone() });
+        assert_eq!(allocation(&owners, 3_000, 4), [1500, 1500]);
     }
 
     #[test]

@@ -204,6 +204,16 @@ mod tests {
         assert_eq!(decide(150, &mut vms), [1050, 1050]);
     }
 
+    /// 900 + 550 held for demands of 1000 and 500: by weight 950 and 500, and no
+    /// buffer although 550 are there already.
+    #[test]
+    fn nobody_keeps_a_buffer_while_somebody_lacks_demand() {
+        let mut vms = [needs(0, 200, 900, 1000), needs(1, 200, 550, 500)];
+        assert_eq!(decide(0, &mut vms), [900, 500]);
+        vms[1].held = mib(500);
+        assert_eq!(decide(50, &mut vms), [950, 500]);
+    }
+
     /// 1200 in all for demands of 1000 each: weights of 2 : 1 make 800 : 400.
     /// With minimums of 500 the second keeps 500.
     #[test]

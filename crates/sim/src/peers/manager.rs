@@ -68,7 +68,7 @@ impl Machine {
         let above_boot = wanted.saturating_sub(devices.boot).min(devices.plug_max);
         let plugged = above_boot.align_down(devices.plug_block.max(Bytes::BLOCK));
         // QEMU ignores a balloon order of zero.
-        (wanted.saturating_sub(plugged).align_down(PAGE).max(Bytes::BLOCK).min(devices.boot), plugged)
+        (wanted.align_down(PAGE).max(Bytes::BLOCK).min(devices.boot), plugged)
     }
 }
 

@@ -120,6 +120,16 @@ fn two_starts_are_not_let_in_on_the_same_memory() {
     assert_eq!(host.start(VmId(3)), []);
 }
 
+/// a holds 2850 and has been ordered to grow to 3000: of 4000 only 950 are
+/// nobody's, although 1100 are held by nobody.
+#[test]
+fn memory_that_was_given_and_has_not_arrived_is_taken() {
+    let mut host = Host::new(Peer::Mom);
+    host.running(A, 2_850, 2_700);
+    assert_eq!(orders(&host.wait(10_000)).last(), Some(&(A, 3_000, 0)));
+    assert_eq!(host.start(B), []);
+}
+
 #[test]
 fn a_start_that_does_not_fit_is_tried_again_each_period_and_refused_after_two_minutes() {
     let mut host = Host::new(Peer::Proxmox);

@@ -6,10 +6,10 @@
 //!               ▼                           │
 //!            balancer: MOM, Proxmox, squeezed, qmemman, …   (a few rules, pure)
 //! ```
-//! Each peer is a [`Balancer`]: the rules of the original and nothing else. One
-//! adapter, [`manager::Manager`], gives all of them the same life around it: it
-//! starts and stops machines, keeps what they last said, and turns targets into
-//! orders. So two peers differ by their rules alone.
+//! Each peer is a `Balancer`: the rules of the original and nothing else. One
+//! adapter, the manager, gives all of them the same life around it: it starts
+//! and stops machines, keeps what they last said, and turns targets into orders.
+//! So two peers differ by their rules alone.
 //!
 //! All have the best configuration that their makers document or that a careful
 //! administrator would choose; each file says which.

@@ -313,6 +313,16 @@ mod tests {
         assert_eq!(decide(1050, &mut vms), [1496, 1500]);
     }
 
+    /// Preferences 1300, 1300 and 650, held 1300, 1300 and 650; 1675 to share:
+    /// 670, 670 and 335. The first's maximum of 1400 leaves 568 of its 1968 (all
+    /// × 0.999), 283.7 for each of the others; the second's maximum of 2000
+    /// leaves 251.7 of that, for the third alone: 984 + 283.7 + 251.5.
+    #[test]
+    fn what_is_left_over_again_goes_to_who_can_take_it() {
+        let mut vms = [vm(0, 0, 1400, 1300, 1000), vm(1, 0, 2000, 1300, 1000), vm(2, 0, 4000, 650, 500)];
+        assert_eq!(decide(1725, &mut vms), [1400, 2000, 1519]);
+    }
+
     /// Free 50, so nothing to share. Preferences 650 and 2600 of 1000 and 1000
     /// held: 350 − 1600 < 0, a shortage. The first falls to 650, the second gets
     /// nothing yet. When the 350 are there both are at or below their preference
