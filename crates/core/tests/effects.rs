@@ -167,7 +167,7 @@ fn the_stop_of_one_waiting_start_leaves_the_others_in_line() {
     let [first, second] = [0, 1].map(|_| hand.starting(settings(128, 256, 512)));
     let effects = hand.send(first, STOP);
     assert_eq!(effects, [Effect::Refused(first, Refusal::Cancelled { name: "vm1".to_owned() })]);
-    hand.after(10);
+    hand.after(100);
     assert_eq!(deeds(hand.holds(fat, 600)), [Effect::Launch(second)]);
 }
 

@@ -72,6 +72,7 @@ fn moves_below_8_mib_are_not_worth_a_sentence() {
 #[test]
 fn orders_and_what_arrives_are_counted_for_the_vm_and_the_host() {
     let (mut hand, fat, busy) = scarce();
+    hand.after(100);
     hand.holds(fat, 628);
     hand.after(10);
     hand.holds(fat, 228);
@@ -89,7 +90,7 @@ fn orders_and_what_arrives_are_counted_for_the_vm_and_the_host() {
 #[test]
 fn memory_that_comes_back_goes_at_once_to_who_waits_for_it() {
     let (mut hand, fat, busy) = scarce();
-    hand.after(10);
+    hand.after(100);
     assert_eq!(deeds(hand.holds(fat, 628)), [order(busy, 1024, 1420)]);
     hand.after(10);
     assert_eq!(deeds(hand.holds(fat, 228)), [order(busy, 1024, 1820)]);
@@ -97,7 +98,9 @@ fn memory_that_comes_back_goes_at_once_to_who_waits_for_it() {
 
 #[test]
 fn devices_that_have_not_moved_call_for_no_decision() {
-    let (mut hand, fat, _) = scarce();
+    let (mut hand, fat, busy) = scarce();
+    hand.after(95);
+    hand.reports(busy, 1500);
     hand.after(5);
     let deadline = hand.engine.deadline();
     hand.holds(fat, 1024);
