@@ -94,9 +94,8 @@ impl Agent {
             let stall_moved = seen.stall.abs_diff(sent.stall) >= STALL_STEP;
             return moved >= ALERT_STEP || stall_moved || since_ms >= ALERT_REPORT_MS;
         }
-        let rose = seen.used.saturating_sub(sent.used) > step(seen.visible);
         let due_ms = if moved >= DRIFT { DRIFT_REPORT_MS } else { HEARTBEAT_MS };
-        rose || seen.visible != sent.visible || since_ms >= due_ms
+        seen.visible != sent.visible || since_ms >= due_ms
     }
 }
 

@@ -90,16 +90,14 @@ impl Guest {
         let devices_before = self.devices.facts();
         let mut step = Step::default();
         let mut left_ms = millis;
+        let mut at_rest = false;
         while left_ms > 0 {
-            let piece_ms = left_ms.min(PIECE_MS);
+            // Where nothing moves any more the rest is more of the same.
+            let piece_ms = if at_rest { left_ms } else { left_ms.min(PIECE_MS) };
             let before = (self.devices, self.memory);
             step.oom |= self.advance(piece_ms);
             left_ms -= piece_ms;
-            if left_ms > 0 && self.devices == before.0 && self.memory.rests_since(&before.1) {
-                // Nothing moves any more: the rest is more of the same.
-                step.oom |= self.advance(left_ms);
-                break;
-            }
+            at_rest = self.devices == before.0 && self.memory.rests_since(&before.1);
         }
         step.moved = self.devices.facts() != devices_before;
         step.stalled_ms = self.stalled_us / 1000;

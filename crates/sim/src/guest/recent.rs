@@ -87,3 +87,18 @@ const fn scale_down(amount: u64, share: u64) -> u64 {
     // share is at most 2³².
     (amount >> 32) * share + (((amount & 0xffff_ffff) * share) >> 32)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_steps_forget_as_much_as_many_short_ones() {
+        assert_eq!(kept(500) >> 16, 24_109, "e⁻¹ × 2¹⁶");
+        for (long, short, count) in [(100, 1, 100), (60_000, 100, 600), (777, 7, 111)] {
+            let by_short = (0..count).fold(1 << 32, |left, _| scale_down(left, kept(short)));
+            assert!(kept(long).abs_diff(by_short) < 1_000, "{long} ms: {} and {by_short}", kept(long));
+        }
+        assert_eq!((kept(0), kept(60_000), kept(1 << 17)), (1 << 32, 0, 0));
+    }
+}
