@@ -41,21 +41,21 @@ const STALLED: u32 = 1_000;
 pub(crate) struct Host {
     pub(crate) config: HostConfig,
     pub(crate) facts: Option<HostFacts>,
-    /// What was lent when the facts were read: they speak of that instant.
-    charged_then: Bytes,
+    /// What machines held when the facts were read: they speak of that instant.
+    held_then: Bytes,
     pub(crate) under_pressure: bool,
 }
 
 impl Host {
     pub(crate) fn new(config: HostConfig) -> Self {
-        Self { config, facts: None, charged_then: Bytes::ZERO, under_pressure: false }
+        Self { config, facts: None, held_then: Bytes::ZERO, under_pressure: false }
     }
 
-    /// Takes new facts, read while `charged` was lent; true if the host came
+    /// Takes new facts, read while machines held `held`; true if the host came
     /// under pressure or left it.
-    pub(crate) fn observe(&mut self, facts: HostFacts, charged: Bytes) -> bool {
+    pub(crate) fn observe(&mut self, facts: HostFacts, held: Bytes) -> bool {
         self.facts = Some(facts);
-        self.charged_then = charged;
+        self.held_then = held;
         let floor = self.floor();
         // Leaving takes a quarter more than entering, so that the state does
         // not flap.
@@ -73,13 +73,14 @@ impl Host {
     }
 
     /// The most that may be lent: what the configuration allows, and no more
-    /// than was lent when the host was last read and was available beside it.
+    /// than was held when the host was last read and was available beside it.
     /// So one reading is lent once, and asked back once, whatever happens until
-    /// the next.
+    /// the next; and what was promised then and had yet to be taken is not
+    /// counted on top of the memory that it was taken from.
     pub(crate) fn capacity(&self) -> Bytes {
         let lendable = self.config.lendable();
         let Some(facts) = self.facts else { return lendable };
-        lendable.min(self.charged_then.saturating_add(facts.available).saturating_sub(self.floor()))
+        lendable.min(self.held_then.saturating_add(facts.available).saturating_sub(self.floor()))
     }
 }
 
@@ -91,7 +92,7 @@ mod tests {
         Bytes::from_mib(gib * 1024)
     }
 
-    /// A host that had 4 GiB lent when it was read.
+    /// A host whose machines held 4 GiB when it was read.
     fn host(available: Bytes, stall: u32) -> Host {
         let mut host = Host::new(HostConfig { memory: gib(16), reserve: gib(1) });
         host.observe(HostFacts { available, stall }, gib(4));

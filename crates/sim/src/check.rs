@@ -143,7 +143,7 @@ impl Check {
         }
         if let DriverSnapshot::Silent { for_ms } = snapshot.driver
             && for_ms > SILENT_MS
-            && promised < held
+            && promised < snapshot.assigned
         {
             self.fail(world, 8, format!("{name} has been silent for {for_ms} ms and was asked for memory"));
         }
@@ -169,12 +169,16 @@ impl Check {
     /// memory on its way back is as good as served: it was asked back for that.
     fn ranks(&mut self, world: &World, snapshots: &[VmSnapshot], available: Bytes, vm: &SimVm, promised: Bytes) {
         let own = &snapshots[vm.id.0 as usize];
+        if promised <= own.assigned {
+            return; // it is left what it holds
+        }
         if own.state != VmState::Running || promised <= own.demand.max(own.settings.minimum).align_up(Bytes::BLOCK) {
             return;
         }
         let missing: Bytes = snapshots.iter().filter(|other| in_need(other)).map(missing).sum();
         let coming = snapshots.iter().map(coming).sum::<Bytes>().saturating_add(available);
-        if missing <= coming {
+        let rounding = Bytes::BLOCK.scale(snapshots.len() as u64, 1);
+        if missing <= coming.saturating_add(rounding) {
             return;
         }
         for other in snapshots.iter().filter(|other| other.id != vm.id && in_need(other)) {

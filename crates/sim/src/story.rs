@@ -11,6 +11,8 @@ use dynmem_units::Bytes;
 pub struct Story {
     lines_max: usize,
     lines: VecDeque<(u64, Line)>,
+    /// Ordinary news, told only if something follows from it.
+    news: Option<Input>,
 }
 
 #[derive(Debug)]
@@ -22,18 +24,24 @@ enum Line {
 impl Story {
     /// A story that remembers `lines_max` lines.
     pub fn new(lines_max: usize) -> Self {
-        Self { lines_max: lines_max.max(1), lines: VecDeque::new() }
+        Self { lines_max: lines_max.max(1), lines: VecDeque::new(), news: None }
     }
 
     pub(crate) fn input(&mut self, now_ms: u64, input: &Input) {
-        // Ticks that lead to nothing, and the host's health each second, are
-        // not worth a line.
-        if !matches!(input, Input::Tick | Input::Host(_)) {
-            self.push(now_ms, Line::Told(input.clone()));
+        // What a guest or the host says all the time is worth a line only if
+        // something follows from it.
+        self.news = None;
+        match input {
+            Input::Tick => {}
+            Input::Host(_) | Input::Vm(_, Event::Report(_) | Event::Devices(_)) => self.news = Some(input.clone()),
+            Input::Vm(..) => self.push(now_ms, Line::Told(input.clone())),
         }
     }
 
     pub(crate) fn effect(&mut self, now_ms: u64, effect: &Effect) {
+        if let Some(news) = self.news.take() {
+            self.push(now_ms, Line::Told(news));
+        }
         self.push(now_ms, Line::Did(effect.clone()));
     }
 

@@ -167,7 +167,8 @@ impl Engine {
         let before = machine.devices;
         let charge_before = machine.charge();
         machine.move_to(now, devices);
-        let change = if vm.state == VmState::Running && !machine.reset_held {
+        let silent = machine.silent_since.is_some();
+        let change = if vm.state == VmState::Running && !machine.reset_held && !silent {
             machine.stall.watch(now, machine.promise, &before, &devices)
         } else {
             StallChange::None
@@ -178,6 +179,9 @@ impl Engine {
         self.totals.removed = self.totals.removed.saturating_add(was.saturating_sub(is));
         self.due |= (returned && self.hungry) || change != StallChange::None;
         self.stall_changed(now, id, change);
+        if silent {
+            self.leave_it(now, id);
+        }
     }
 
     /// A machine that was found and did not answer does now: what it holds is
@@ -435,21 +439,24 @@ impl Engine {
             return;
         }
         machine.silent_since = Some(heard.at);
-        // What it was asked to give may be what silenced it.
-        let keeps = machine.promise.or(Promise::held(&machine.devices));
-        let asked = keeps != machine.promise;
-        if asked {
-            machine.promise_instead(now, keeps);
-        }
         let message = format!(
             "{} has stopped reporting; it keeps what it holds, {}, until it reports again",
             vm.name,
             machine.devices.assigned()
         );
-        if asked {
-            self.effects.push(Effect::Order { vm: id, balloon: keeps.balloon, plugged: keeps.plugged });
-        }
+        self.leave_it(now, id);
         self.record(Some(id), NoticeKind::Stuck, message, Vec::new());
+    }
+
+    /// Takes back what a silent guest was asked to give: that may be what
+    /// silenced it.
+    fn leave_it(&mut self, now: Instant, id: VmId) {
+        let Some(machine) = self.vm_mut(id).and_then(|vm| vm.machine.as_mut()) else { return };
+        let held = Promise::held(&machine.devices);
+        if machine.promise.assigned() < held.assigned() {
+            machine.promise_instead(now, held);
+            self.effects.push(Effect::Order { vm: id, balloon: held.balloon, plugged: held.plugged });
+        }
     }
 
     fn look_at_status(&mut self, id: VmId) {

@@ -134,7 +134,10 @@ impl Engine {
     }
 
     fn host_facts(&mut self, facts: crate::HostFacts) {
-        if !self.host.observe(facts, self.charged()) {
+        let machines = self.vms.iter().flatten().filter_map(|vm| vm.machine.as_ref());
+        let held: Bytes =
+            machines.map(|machine| machine.devices.assigned().saturating_add(machine.devices.overhead)).sum();
+        if !self.host.observe(facts, held) {
             return;
         }
         self.due = true;

@@ -26,7 +26,8 @@ const START_PATIENCE_MS: u64 = 120_000;
 struct Entry {
     id: VmId,
     weight: u64,
-    /// What it may not sink below now: its minimum, or what a stuck one holds.
+    /// What it may not or can't sink below now: its minimum, what a stuck one
+    /// holds, what virtio-mem can't unplug.
     floor: u64,
     demand: u64,
     target: u64,
@@ -56,7 +57,9 @@ impl Entry {
     fn new(now: Instant, id: VmId, vm: &Vm, machine: &Machine) -> Self {
         let promised = blocks(machine.promise.assigned());
         let minimum = blocks(vm.settings.minimum);
-        let floor = if machine.stall.resting(now) { promised.max(minimum) } else { minimum };
+        let pinned = if machine.stall.pinned(now) { blocks(machine.devices.plugged) } else { 0 };
+        let stuck = if machine.stall.resting(now) { promised } else { 0 };
+        let floor = minimum.max(stuck).max(pinned);
         let (wanted, demand) = (vm.target(machine), vm.demand(machine));
         // A device that did not take memory is not given any while it rests.
         let most = if machine.stall.rests_from_growing(now) { floor } else { u64::MAX };

@@ -5,13 +5,21 @@ use dynmem_core::{DemandModel, DriverSnapshot, VmSnapshot, VmState};
 use dynmem_units::Bytes;
 
 use super::Life;
-use crate::world::SimVm;
+use crate::world::{SimVm, Tally};
 
 /// All waits are over by then: starts, graces, rests of stuck devices, sinking
 /// demand.
 const SETTLES_MS: u64 = 600_000;
 /// For so long nothing may move then.
 const QUIET_MS: u64 = 600_000;
+/// Orders to one VM in that time that move nothing: a device that does not do
+/// what it was asked (unplug, inflate) is told to stop, and asked again a
+/// minute later.
+const RETRIES_MAX: u64 = 4 * QUIET_MS / 60_000;
+/// Memory that is free at one instant is on its way to somebody; at so many
+/// instants it is not.
+const LOOKS: u32 = 20;
+const LOOK_MS: u64 = 3_000;
 /// What a guest may lack beside free memory: watermarks that only its kernel
 /// knows of (64 MiB at most), and rounding.
 const TOLERANCE: Bytes = Bytes::from_mib(72);
@@ -26,16 +34,31 @@ impl Life {
         if !self.pass(SETTLES_MS) {
             return;
         }
-        self.look_for_shortage();
-        let before = self.operations();
+        if !self.look_for_shortage() {
+            return;
+        }
+        let before: Vec<Tally> = self.world.vms().iter().map(|vm| vm.tally).collect();
         let kills_before = self.oom_kills;
         if !self.pass(QUIET_MS) {
             return;
         }
-        let operations = self.operations() - before;
         // Programs that are killed and begin anew are no constant demand.
-        if operations > 0 && self.oom_kills == kills_before {
-            self.fail(6, format!("{operations} operations in ten minutes of constant demand"));
+        if self.oom_kills == kills_before {
+            self.look_for_unrest(&before);
+        }
+    }
+
+    /// 6: nothing moves. A guest that can't give what it was asked for (all is
+    /// in use, and its swap is full) is asked again now and then.
+    fn look_for_unrest(&mut self, before: &[Tally]) {
+        let restless = self.world.vms().iter().zip(before).find_map(|(vm, before)| {
+            let operations = vm.tally.operations - before.operations;
+            let moved = vm.tally.moved.saturating_sub(before.moved);
+            let rests = moved.is_zero() && operations <= RETRIES_MAX;
+            (!rests).then(|| format!("{} was ordered {operations} times and moved {moved}", vm.plan.name))
+        });
+        if let Some(what) = restless {
+            self.fail(6, format!("{what} in ten minutes of constant demand"));
         }
     }
 
@@ -50,27 +73,38 @@ impl Life {
         true
     }
 
-    fn operations(&self) -> u64 {
-        self.world.vms().iter().map(|vm| vm.tally.operations).sum()
+    /// 5: nobody is short beside memory that is free, or that others don't
+    /// need, unless it is on its way. False if something is broken.
+    fn look_for_shortage(&mut self) -> bool {
+        let mut last = None;
+        for _ in 0..LOOKS {
+            last = self.shortage();
+            if last.is_none() || !self.pass(LOOK_MS) {
+                break;
+            }
+        }
+        if let Some(what) = last {
+            self.fail(5, what);
+        }
+        self.broken.is_none() && self.world.broken().is_none()
     }
 
-    /// 5: nobody is short beside memory that is free, or that others don't need.
-    fn look_for_shortage(&mut self) {
-        let Some(engine) = self.world.policy().engine() else { return };
+    /// Who is short beside how much memory now.
+    fn shortage(&self) -> Option<String> {
+        let engine = self.world.policy().engine()?;
         let snapshots = engine.vm_snapshots(self.world.told());
         let pairs = || self.world.vms().iter().zip(&snapshots).filter(|(_, seen)| moves(seen));
         let charged: Bytes = self.world.vms().iter().map(SimVm::charge).sum();
         let free = self.world.lendable().saturating_sub(charged).min(engine.host_snapshot().available);
         let surplus: Bytes = pairs().map(|(vm, seen)| surplus(vm, seen)).sum();
         let short = pairs().map(|(vm, seen)| (lacks(vm, seen), vm)).max_by_key(|(lacks, _)| *lacks);
-        let Some((lacks, vm)) = short.filter(|(lacks, _)| *lacks > TOLERANCE) else { return };
-        if free.saturating_add(surplus) > TOLERANCE {
-            let what = format!(
+        let (lacks, vm) = short.filter(|(lacks, _)| *lacks > TOLERANCE)?;
+        (free.saturating_add(surplus) > TOLERANCE).then(|| {
+            format!(
                 "{} lacks {lacks} of {} while {free} is free and others hold {surplus} that they don't need",
                 vm.plan.name, vm.lived.needed
-            );
-            self.fail(5, what);
-        }
+            )
+        })
     }
 }
 

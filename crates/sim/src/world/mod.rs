@@ -192,12 +192,12 @@ impl World {
     pub fn step(&mut self, millis: u64) {
         self.now_ms += millis;
         self.foresee();
-        self.rise_again();
         for index in 0..self.vms.len() {
             self.start_in_time(index, millis);
             let moved = self.vms[index].step(self.now_ms, millis);
             self.news(index, moved, millis);
         }
+        self.rise_again();
         if crossed(self.now_ms, millis, HOST_MS) {
             self.input(Input::Host(HostFacts { available: self.free().saturating_sub(self.used_by_host()), stall: 0 }));
         }
