@@ -19,8 +19,8 @@ fn settings(minimum: u64, startup: u64, maximum: u64) -> MemorySettings {
 /// that waits for it. The last decision is no older than the last instant.
 fn scarce() -> (Hand, VmId, VmId) {
     let mut hand = Hand::new(2048);
-    let fat = hand.running(settings(128, 1024, 2048), 40);
-    let busy = hand.running(settings(128, 1024, 2048), 40);
+    let fat = hand.running(settings(128, 1024, 1024), 40);
+    let busy = hand.running(settings(128, 1024, 1820), 40);
     hand.after(10);
     let effects = hand.reports(busy, 1500);
     assert_eq!(deeds(effects), [order(fat, 1024, 228)], "1516 and its buffer: 1820 of 2048");
@@ -124,7 +124,7 @@ fn whoever_begins_to_take_part_gives_at_once() {
     // The first report of a guest makes its memory movable.
     let mut hand = Hand::new(2048);
     let fat = hand.booting(settings(128, 1024, 2048));
-    let busy = hand.running(settings(128, 1024, 2048), 1500);
+    let busy = hand.running(settings(128, 1024, 1820), 1500);
     assert_eq!(hand.vm(busy).promised, mib(1024));
     hand.after(10);
     assert_eq!(deeds(hand.reports(fat, 40)), [order(fat, 1024, 228)]);
@@ -140,7 +140,7 @@ fn whoever_begins_to_take_part_gives_at_once() {
 /// comes to need its memory.
 fn scarce_but_for(event: Option<Event>, millis: u64) -> Hand {
     let mut hand = Hand::new(2048);
-    let [fat, busy] = [0, 1].map(|_| hand.running(settings(128, 1024, 2048), 40));
+    let [fat, busy] = [0, 1].map(|_| hand.running(settings(128, 1024, 1820), 40));
     if let Some(event) = event {
         hand.send(fat, event);
     }
