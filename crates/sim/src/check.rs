@@ -169,8 +169,8 @@ impl Check {
     /// memory on its way back is as good as served: it was asked back for that.
     fn ranks(&mut self, world: &World, snapshots: &[VmSnapshot], available: Bytes, vm: &SimVm, promised: Bytes) {
         let own = &snapshots[vm.id.0 as usize];
-        if promised <= own.assigned {
-            return; // it is left what it holds
+        if promised <= own.assigned || matches!(own.driver, DriverSnapshot::Stuck { .. }) {
+            return; // it is left what it holds, or what was charged for it already
         }
         if own.state != VmState::Running || promised <= own.demand.max(own.settings.minimum).align_up(Bytes::BLOCK) {
             return;

@@ -14,7 +14,7 @@ use dynmem_units::Bytes;
 
 use super::{Engine, PendingStart};
 use crate::{
-    Instant, VmId,
+    Instant, VmId, VmState,
     share::{Claim, fraction, share},
     vm::{Machine, Vm},
 };
@@ -219,7 +219,7 @@ impl Engine {
                 machine.demand.sink(now);
             }
             charged = charged.saturating_add(machine.charge());
-            if machine.reset_held && machine.known {
+            if machine.reset_held && machine.known && vm.state == VmState::Starting {
                 resets.push((id, blocks(machine.reset_needs().align_up(Bytes::BLOCK))));
             }
             let Some(machine) = vm.elastic() else { continue };

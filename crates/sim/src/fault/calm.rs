@@ -38,12 +38,8 @@ impl Life {
             return;
         }
         let before: Vec<Tally> = self.world.vms().iter().map(|vm| vm.tally).collect();
-        let kills_before = self.oom_kills;
-        if !self.pass(QUIET_MS) {
-            return;
-        }
-        // Programs that are killed and begin anew are no constant demand.
-        if self.oom_kills == kills_before {
+        self.wavers = false;
+        if self.pass(QUIET_MS) && !self.wavers {
             self.look_for_unrest(&before);
         }
     }
@@ -69,6 +65,7 @@ impl Life {
             if !self.step(step_ms) {
                 return false;
             }
+            self.wavers |= self.world.vms().iter().any(wavers);
         }
         true
     }
@@ -106,6 +103,14 @@ impl Life {
             )
         })
     }
+}
+
+/// True if its demand is not constant although its programs' need is: they are
+/// killed and begin anew; or its model counts commitments, and what they don't
+/// show is seen only by the stalls while it lacks.
+fn wavers(vm: &SimVm) -> bool {
+    let hidden = vm.plan.settings.demand_model == DemandModel::Committed && vm.lived.stalled_ms > 0;
+    vm.lived.oom || hidden
 }
 
 /// A VM that could give and take memory.

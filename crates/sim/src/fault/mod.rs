@@ -139,7 +139,8 @@ struct Life {
     world: World,
     storm: Storm,
     vm_steps: u64,
-    oom_kills: u64,
+    /// Some demand was not constant, though it should have been.
+    wavers: bool,
     /// What was found wrong by a look at all of the life.
     broken: Option<Broken>,
 }
@@ -158,7 +159,7 @@ impl Life {
         let plan = host::plan(&mut rng);
         let policy = make(plan.host);
         let storm = Storm::new(&mut rng);
-        Self { seed, rng, world: equip(World::new(plan, policy)), storm, vm_steps: 0, oom_kills: 0, broken: None }
+        Self { seed, rng, world: equip(World::new(plan, policy)), storm, vm_steps: 0, wavers: false, broken: None }
     }
 
     fn to_its_end(&mut self) -> Outcome {
@@ -185,7 +186,6 @@ impl Life {
     fn step(&mut self, millis: u64) -> bool {
         self.world.step(millis);
         self.vm_steps += self.world.vms().iter().filter(|vm| vm.machine.is_some()).count() as u64;
-        self.oom_kills += self.world.vms().iter().filter(|vm| vm.lived.oom).count() as u64;
         self.world.broken().is_none()
     }
 

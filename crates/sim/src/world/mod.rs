@@ -198,10 +198,10 @@ impl World {
             self.news(index, moved, millis);
         }
         self.rise_again();
+        self.deliver();
         if crossed(self.now_ms, millis, HOST_MS) {
             self.input(Input::Host(HostFacts { available: self.free().saturating_sub(self.used_by_host()), stall: 0 }));
         }
-        self.deliver();
         if self.policy.deadline() <= self.told() {
             self.input(Input::Tick);
         }
