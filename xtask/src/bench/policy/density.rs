@@ -14,25 +14,26 @@ use crate::{report::Metric, sim::Manager};
 
 /// VMs on a host, as published comparisons have them.
 const VMS: usize = 30;
-const DRAWS: u64 = 10;
+const DRAWS: u64 = 5;
 const DRAWS_QUICK: u64 = 1;
 
-/// Finds the smallest host for each draw under each manager.
-pub(super) fn run(path: &Path, quick: bool) -> Result<Vec<Metric>> {
+/// Reads the trace, which must have VMs for a host.
+pub(super) fn open(path: &Path) -> Result<Trace> {
     let trace = Trace::open(path)?;
-    ensure!(
-        trace.vms.len() >= VMS,
-        "{} has {} VMs: density is measured on hosts of {VMS}",
-        path.display(),
-        trace.vms.len()
-    );
+    let vms = trace.vms.len();
+    ensure!(vms >= VMS, "{} has {vms} VMs: density is measured on hosts of {VMS}", path.display());
+    Ok(trace)
+}
+
+/// Finds the smallest host for each draw under each manager.
+pub(super) fn run(trace: &Trace, quick: bool) -> Vec<Metric> {
     let draws = if quick { DRAWS_QUICK } else { DRAWS };
     let managers: Vec<Manager> = std::iter::once(Manager::Dynmem).chain(Peer::ALL.map(Manager::Peer)).collect();
     let jobs: Vec<(Manager, u64)> =
         managers.iter().flat_map(|manager| (1..=draws).map(|seed| (*manager, seed))).collect();
     let found = in_parallel(&jobs, |(manager, seed)| {
-        let drawn = density::draw(&trace, VMS, &mut fastrand::Rng::with_seed(*seed));
-        density::smallest_host(&trace, &drawn, &|host| manager.policy(host))
+        let sample = density::draw(trace, VMS, &mut fastrand::Rng::with_seed(*seed));
+        density::smallest_host(trace, &sample, &|host| manager.policy(host))
     });
     let mut table = Table::new(["policy", "density", "least", "most", "of the bound"]);
     let mut metrics = Vec::new();
@@ -54,7 +55,7 @@ pub(super) fn run(path: &Path, quick: bool) -> Result<Vec<Metric>> {
     eprintln!(
         "Memory that {VMS} VMs are configured with, by the smallest host's on which nobody lacks a byte\n{table}"
     );
-    Ok(metrics)
+    metrics
 }
 
 fn mean(values: impl Iterator<Item = f64>) -> f64 {
