@@ -57,7 +57,7 @@ impl Entry {
     fn new(now: Instant, id: VmId, vm: &Vm, machine: &Machine) -> Self {
         let promised = blocks(machine.promise.assigned());
         let minimum = blocks(vm.settings.minimum);
-        let pinned = if machine.stall.pinned(now) { blocks(machine.devices.plugged) } else { 0 };
+        let pinned = if machine.stall.pinned(now) { blocks(machine.devices.plugged) + 1 } else { 0 };
         let stuck = if machine.stall.resting(now) { promised } else { 0 };
         let floor = minimum.max(stuck).max(pinned);
         let (wanted, demand) = (vm.target(machine), vm.demand(machine));

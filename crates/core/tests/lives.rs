@@ -1,0 +1,165 @@
+//! What the simulator's lives full of faults found, each as small as it can be.
+
+mod world;
+
+use dynmem_core::{
+    DemandModel, DeviceFacts, DriverSnapshot, Effect, Event, HostFacts, Input, MemorySettings, VmId, VmState,
+};
+use dynmem_units::Bytes;
+use world::{
+    buffered,
+    hand::{Hand, deeds, order},
+    mib,
+};
+
+/// Settings of a VM whose demand is what its guest says, whatever it holds.
+fn settings(minimum: u64, startup: u64, maximum: u64) -> MemorySettings {
+    MemorySettings { demand_model: DemandModel::Committed, ..world::settings(minimum, startup, maximum) }
+}
+
+/// A machine with `boot` MiB that holds so much of it, and of what it plugs.
+fn crosswise(boot: u64, balloon_actual: u64, plugged: u64) -> DeviceFacts {
+    DeviceFacts {
+        boot: mib(boot),
+        balloon_actual: mib(balloon_actual),
+        plugged: mib(plugged),
+        plug_max: mib(65_536),
+        plug_block: Bytes::BLOCK,
+        overhead: Bytes::ZERO,
+    }
+}
+
+fn found(hand: &mut Hand, settings: MemorySettings, devices: DeviceFacts, known: bool) -> VmId {
+    let vm = hand.define(settings);
+    hand.send(vm, Event::Adopted { devices, paused: false, known });
+    vm
+}
+
+#[test]
+fn a_static_vm_whose_bounds_lie_crosswise_is_shown_like_any_other() {
+    let settings = MemorySettings { dynamic: false, ..settings(512, 512, 256) };
+    assert_eq!(settings.check(), Ok(()), "the bounds wait for the day on which it becomes dynamic");
+    let mut hand = Hand::new(2048);
+    let vm = hand.running(settings, 100);
+    assert_eq!((hand.vm(vm).assigned, hand.state(vm)), (mib(512), VmState::Running));
+}
+
+#[test]
+fn memory_given_and_taken_back_counts_until_the_devices_were_seen() {
+    let mut hand = Hand::new(2048);
+    let [sinking, rising] = [0, 1].map(|_| hand.running(settings(128, 512, 4096), 40));
+    hand.after(10);
+    hand.reports(sinking, 1000);
+    let given = hand.vm(sinking).promised;
+    assert!(given > mib(1000), "{given}");
+    for _ in 0..10 {
+        hand.after(1_000);
+        hand.reports(sinking, 40);
+    }
+    hand.reports(rising, 1500);
+    hand.after(10);
+    let left = hand.vm(sinking).promised;
+    assert!(left < given, "it was asked back: {left}");
+    // Perhaps it holds all of it by now: who was told of 512 MiB can't know.
+    assert_eq!(hand.vm(sinking).charge, given);
+    hand.after(50);
+    hand.holds(sinking, 512);
+    assert_eq!(hand.vm(sinking).charge, given, "this was read before the order came");
+    assert!(hand.engine.host_snapshot().charged <= mib(2048));
+    hand.after(100);
+    hand.holds(sinking, 512);
+    assert!(hand.vm(sinking).charge < given);
+}
+
+#[test]
+fn a_guest_that_falls_silent_keeps_what_it_was_asked_for() {
+    let mut hand = Hand::new(2048);
+    let [silent, busy] = [0, 1].map(|_| hand.running(settings(128, 1024, 2048), 40));
+    hand.after(10);
+    hand.reports(busy, 1400);
+    assert!(hand.vm(silent).promised < mib(700), "it is asked for memory");
+    hand.holds(silent, 900);
+    let mut effects = Vec::new();
+    for _ in 0..16 {
+        effects.extend(deeds(hand.after(1_000)));
+        effects.extend(deeds(hand.reports(busy, 1400)));
+    }
+    assert!(matches!(hand.vm(silent).driver, DriverSnapshot::Silent { .. }));
+    assert!(effects.contains(&order(silent, 1024, 900)), "{effects:?}");
+    let later = deeds(hand.holds(silent, 950));
+    assert!(later.contains(&order(silent, 1024, 950)), "more than was known: {later:?}");
+}
+
+#[test]
+fn a_machine_whose_balloon_is_full_gives_hot_added_memory() {
+    let mut hand = Hand::new(2700);
+    let crossed = found(&mut hand, settings(128, 512, 4096), crosswise(512, 2, 1500), true);
+    let busy = hand.running(settings(128, 512, 4096), 40);
+    hand.reports(crossed, 100);
+    hand.reports(busy, 1800);
+    let effects = deeds(hand.after(10));
+    let unplugs =
+        |effect: &Effect| matches!(effect, Effect::Order { vm, plugged, .. } if *vm == crossed && *plugged < mib(1500));
+    assert!(effects.iter().any(unplugs), "{effects:?}");
+}
+
+#[test]
+fn what_can_not_be_unplugged_is_not_counted_on() {
+    let mut hand = Hand::new(2350);
+    let pinned = found(&mut hand, settings(128, 512, 4096), crosswise(512, 512, 1000), true);
+    let buffer = hand.running(buffered(100, settings(128, 400, 4096)), 200);
+    let busy = hand.running(buffered(5, settings(128, 400, 4096)), 40);
+    for second in 0..8 {
+        hand.after(1_000);
+        hand.reports(pinned, 100);
+        hand.reports(buffer, 200);
+        hand.reports(busy, 1040);
+        let devices = if second < 5 { crosswise(512, 512, 1000) } else { crosswise(512, 2, 1000) };
+        hand.send(pinned, Event::Devices(devices));
+    }
+    hand.after(1_000);
+    assert_eq!(hand.vm(pinned).assigned, mib(1002));
+    let snapshot = hand.vm(buffer);
+    let left = mib(2350 - 1002).saturating_sub(hand.vm(busy).demand);
+    assert!(snapshot.promised <= left, "its buffer is for the other's demand: {}", snapshot.promised);
+}
+
+#[test]
+fn a_machine_that_is_not_known_is_not_reset() {
+    let mut hand = Hand::new(2048);
+    let vm = found(&mut hand, settings(128, 512, 4096), crosswise(512, 512, 0), false);
+    hand.send(vm, Event::ResetHeld);
+    assert_eq!(deeds(hand.after(1_000)), []);
+    hand.send(vm, Event::Devices(crosswise(512, 300, 0)));
+    let mut effects = deeds(hand.after(10));
+    effects.extend(deeds(hand.after(1_000)));
+    assert!(effects.contains(&Effect::ContinueReset(vm)), "{effects:?}");
+}
+
+#[test]
+fn a_stop_ends_the_claim_of_a_held_restart() {
+    let mut hand = Hand::new(1600);
+    let other = hand.running(settings(128, 1024, 2048), 40);
+    let vm = found(&mut hand, settings(128, 512, 2048), crosswise(512, 130, 0), true);
+    hand.reports(vm, 40);
+    hand.reports(other, 1000);
+    hand.after(1_000);
+    hand.send(vm, Event::ResetHeld);
+    assert_eq!(deeds(hand.send(vm, Event::Stop { grace_ms: None })), [Effect::Kill(vm)]);
+    hand.reports(other, 100);
+    assert_eq!(deeds(hand.after(1_000)), [], "nothing is asked back for it, and it is not let go");
+    assert_eq!(hand.state(vm), VmState::Stopping);
+}
+
+#[test]
+fn memory_that_is_on_its_way_to_a_guest_is_not_lent_twice() {
+    let mut hand = Hand::new(4096);
+    let vm = hand.running(settings(128, 512, 4096), 40);
+    hand.after(10);
+    hand.reports(vm, 1000);
+    let promised = hand.vm(vm).promised;
+    assert!(promised > mib(1000), "and it holds 512 MiB still");
+    hand.engine.handle(hand.now, Input::Host(HostFacts { available: mib(1000), stall: 0 }));
+    // 512 MiB are held, 1000 are available, of which the host keeps 128.
+    assert_eq!(hand.engine.host_snapshot().available, mib(512 + 1000 - 128).saturating_sub(promised));
+}
