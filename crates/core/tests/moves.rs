@@ -97,6 +97,53 @@ fn memory_that_comes_back_goes_at_once_to_who_waits_for_it() {
 }
 
 #[test]
+fn what_was_just_asked_for_is_waited_for() {
+    let (mut hand, fat, busy) = scarce();
+    hand.after(100);
+    hand.holds(fat, 228);
+    hand.holds(busy, 1820);
+    for _ in 0..12 {
+        hand.after(5_000);
+        hand.reports(fat, 40);
+        hand.reports(busy, 900);
+    }
+    assert_eq!(hand.vm(busy).target, mib(1100));
+    let other = hand.define(settings(600, 600, 600));
+    assert_eq!(deeds(hand.start(other)), [order(fat, 1024, 154), order(busy, 1024, 1294)], "by what each has to spare");
+    for _ in 0..4 {
+        assert_eq!(deeds(hand.after(1_000)), [], "600 were asked for, and are on their way");
+    }
+}
+
+#[test]
+fn who_has_given_memory_away_does_not_wait_for_it_any_more() {
+    let mut hand = Hand::new(2072);
+    let fat = hand.running(settings(128, 1024, 1024), 40);
+    let vm = hand.running(settings(128, 1024, 2048), 1500);
+    assert_eq!(hand.vm(vm).promised, mib(1048), "it waits for 1820");
+    hand.after(100);
+    hand.holds(vm, 1048);
+    for _ in 0..12 {
+        hand.after(5_000);
+        hand.reports(vm, 484);
+        hand.reports(fat, 40);
+    }
+    let other = hand.define(settings(400, 400, 400));
+    hand.start(other);
+    let promised = hand.vm(vm).promised.mib();
+    assert!(promised < 1048, "it gives to a start");
+    hand.after(100);
+    hand.holds(fat, 128);
+    hand.holds(vm, promised);
+    hand.send(other, Event::LaunchFailed("no".to_owned()));
+    hand.after(1_000);
+    hand.reports(vm, (promised + 20) * 10 / 12 - 16);
+    let missing = hand.vm(vm).target.mib() - promised;
+    assert!((10..24).contains(&missing), "{missing} of a buffer of more than 100");
+    assert_eq!(deeds(hand.after(1_000)), [], "that is no reason to move memory");
+}
+
+#[test]
 fn devices_that_have_not_moved_call_for_no_decision() {
     let (mut hand, fat, busy) = scarce();
     hand.after(95);
