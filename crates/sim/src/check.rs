@@ -134,7 +134,7 @@ impl Check {
             return;
         }
         let (name, held) = (&vm.plan.name, vm.lived.held);
-        let (minimum, maximum) = (snapshot.settings.minimum, snapshot.settings.maximum);
+        let (minimum, maximum) = (vm.plan.settings.minimum, vm.plan.settings.maximum);
         if promised > maximum.max(held) {
             self.fail(world, 2, format!("{name} was promised {promised}, above its maximum {maximum}"));
         }
@@ -204,15 +204,14 @@ impl Check {
         }
         if world.now_ms() / 1000 != self.looked_at_ms / 1000 {
             self.looked_at_ms = world.now_ms();
-            self.reliefs(world, engine);
+            let snapshots = engine.vm_snapshots(world.told());
+            self.reliefs(world, &snapshots, engine.host_snapshot().available);
         }
     }
 
     /// 7: a relief that fits is not delayed; 5: need beside surplus ends.
-    fn reliefs(&mut self, world: &World, engine: &Engine) {
+    fn reliefs(&mut self, world: &World, snapshots: &[VmSnapshot], available: Bytes) {
         let now_ms = world.now_ms();
-        let snapshots = engine.vm_snapshots(world.told());
-        let available = engine.host_snapshot().available;
         // In a shortage memory only passes through: who gives to anybody, by
         // weight, delays nobody.
         let promised: Vec<Bytes> = snapshots.iter().map(|vm| vm.promised).collect();
@@ -231,7 +230,7 @@ impl Check {
                 self.fail(world, 7, what);
             }
         }
-        self.equilibrium(world, &snapshots, available);
+        self.equilibrium(world, snapshots, available);
     }
 
     fn equilibrium(&mut self, world: &World, snapshots: &[VmSnapshot], available: Bytes) {
@@ -276,4 +275,54 @@ fn surplus(vm: &VmSnapshot) -> Bytes {
     let gives = vm.state == VmState::Running && vm.settings.dynamic && vm.driver == DriverSnapshot::Working;
     let keeps = vm.demand.max(vm.settings.minimum).align_up(Bytes::BLOCK);
     if gives { vm.promised.saturating_sub(keeps) } else { Bytes::ZERO }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        plan::{HostPlan, VmPlan, dynamic},
+        policy::Dynmem,
+        workload::Workload,
+    };
+
+    const MIB: fn(u64) -> Bytes = Bytes::from_mib;
+
+    /// What a look each second says for `seconds` if the first of two VMs lacks
+    /// 200 MiB of its demand, the second holds `surplus` beyond its own, and so
+    /// much is free.
+    fn looks(seconds: u64, available: Bytes, surplus: Bytes, given_each_second: Bytes) -> Option<u8> {
+        let vm = |name| VmPlan::new(name, dynamic(256, 1024, 4096), Workload::steady(MIB(600)));
+        let plan = HostPlan::new(MIB(8_192), MIB(512)).with(vm("short")).with(vm("fat"));
+        let policy = Box::new(Dynmem::new(plan.host));
+        let mut world = World::new(plan, policy);
+        world.step(5_000);
+        let mut snapshots = world.policy().engine().expect("it is ours").vm_snapshots(world.told());
+        let [short, fat] = snapshots.as_mut_slice() else { panic!("there are two") };
+        short.promised = short.demand.saturating_sub(MIB(200));
+        fat.promised = fat.demand.max(fat.settings.minimum).align_up(Bytes::BLOCK).saturating_add(surplus);
+        (short.assigned, fat.assigned) = (short.promised, fat.promised);
+        let mut check = Check::default();
+        for _ in 0..seconds {
+            world.step(1_000);
+            snapshots[1].promised = snapshots[1].promised.saturating_add(given_each_second);
+            check.reliefs(&world, &snapshots, available);
+        }
+        check.broken().map(|broken| broken.invariant)
+    }
+
+    #[test]
+    fn a_relief_that_fits_must_come_within_seconds() {
+        assert_eq!(looks(10, MIB(300), Bytes::ZERO, Bytes::ZERO), Some(7));
+        assert_eq!(looks(3, MIB(300), Bytes::ZERO, Bytes::ZERO), None, "it has its time");
+        assert_eq!(looks(10, MIB(100), Bytes::ZERO, Bytes::ZERO), None, "it does not fit");
+        assert_eq!(looks(10, MIB(300), Bytes::ZERO, MIB(2)), None, "others are given it, by weight");
+    }
+
+    #[test]
+    fn need_beside_surplus_must_end() {
+        assert_eq!(looks(100, Bytes::ZERO, MIB(50), Bytes::ZERO), Some(5));
+        assert_eq!(looks(80, Bytes::ZERO, MIB(50), Bytes::ZERO), None, "the longest rest is not over");
+        assert_eq!(looks(100, Bytes::ZERO, Bytes::ZERO, Bytes::ZERO), None, "nobody has any to give");
+    }
 }

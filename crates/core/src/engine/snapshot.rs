@@ -16,7 +16,7 @@ use crate::{
 pub enum DriverSnapshot {
     /// There is no machine.
     None,
-    /// The guest has not spoken yet.
+    /// The guest has not spoken yet, or the machine was found and does not answer.
     Waiting,
     /// Works.
     Working,
@@ -190,6 +190,9 @@ fn vm_snapshot(now: Instant, id: VmId, vm: &Vm) -> VmSnapshot {
 
 fn driver(now: Instant, machine: Option<&Machine>) -> DriverSnapshot {
     let Some(machine) = machine else { return DriverSnapshot::None };
+    if !machine.known {
+        return DriverSnapshot::Waiting;
+    }
     if let Some(since) = machine.silent_since {
         return DriverSnapshot::Silent { for_ms: now.millis_since(since) };
     }

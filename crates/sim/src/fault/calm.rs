@@ -13,9 +13,9 @@ const SETTLES_MS: u64 = 600_000;
 /// For so long nothing may move then.
 const QUIET_MS: u64 = 600_000;
 /// Orders to one VM in that time that move nothing: a device that does not do
-/// what it was asked (unplug, inflate) is told to stop, and asked again a
-/// minute later.
-const RETRIES_MAX: u64 = 4 * QUIET_MS / 60_000;
+/// what it was asked (unplug, then inflate, and a little more) is told to stop,
+/// and asked again a minute later.
+const RETRIES_MAX: u64 = 10 * QUIET_MS / 60_000;
 /// Memory that is free at one instant is on its way to somebody; at so many
 /// instants it is not.
 const LOOKS: u32 = 20;

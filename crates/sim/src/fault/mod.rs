@@ -26,7 +26,7 @@ use crate::{check::Broken, policy::Dynmem, policy::Policy, world::World};
 
 /// Lives that are lived side by side, and counted together: whatever the
 /// number of cores, the same lives are lived.
-const BATCH: u64 = 64;
+const BATCH: u64 = 16;
 /// One life in so many is lived twice, for invariant 9.
 const TWICE: u64 = 16;
 /// Lines of story that a replay tells.
@@ -58,19 +58,19 @@ pub struct Report {
 
 /// Lives the life of `seed` to its end, or to the first broken invariant.
 pub fn live(seed: u64) -> Outcome {
-    Life::new(seed, World::checked).to_its_end()
+    Life::new(seed, World::checked).end()
 }
 
 /// The same with another policy in the engine's place: `make` gets the host's
 /// configuration. For tests of the checks.
 pub fn live_under(seed: u64, make: impl FnOnce(dynmem_core::HostConfig) -> Box<dyn Policy>) -> Outcome {
-    Life::under(seed, World::checked, make).to_its_end()
+    Life::under(seed, World::checked, make).end()
 }
 
 /// The same life again, and the last things that happened in it.
 pub fn replay(seed: u64) -> (Outcome, String) {
     let mut life = Life::new(seed, |world| world.checked().telling(STORY_LINES));
-    let outcome = life.to_its_end();
+    let outcome = life.end();
     let story = life.world.story().map(ToString::to_string).unwrap_or_default();
     (outcome, format!("{}{story}", host::tell(life.world.plan())))
 }
@@ -120,15 +120,17 @@ fn batch(seed: u64, first: u64) -> Vec<Outcome> {
 }
 
 fn live_and_compare(seed: u64) -> Outcome {
-    let mut outcome = live(seed);
-    if outcome.broken.is_none() && seed.is_multiple_of(TWICE) {
-        let again = live(seed);
-        if again != outcome {
-            let what = format!("two lives of one seed differ: {outcome:?}, {again:?}");
-            outcome.broken = Some(Broken { invariant: 9, now_ms: 0, what });
-        }
+    let outcome = live(seed);
+    if outcome.broken.is_none() && seed.is_multiple_of(TWICE) { compared(outcome, &live(seed)) } else { outcome }
+}
+
+/// 9: the same inputs, the same effects.
+fn compared(outcome: Outcome, again: &Outcome) -> Outcome {
+    if outcome == *again {
+        return outcome;
     }
-    outcome
+    let what = format!("two lives of one seed differ: {outcome:?}, {again:?}");
+    Outcome { broken: Some(Broken { invariant: 9, now_ms: 0, what }), ..outcome }
 }
 
 /// A life that is being lived.
@@ -162,7 +164,7 @@ impl Life {
         Self { seed, rng, world: equip(World::new(plan, policy)), storm, vm_steps: 0, wavers: false, broken: None }
     }
 
-    fn to_its_end(&mut self) -> Outcome {
+    fn end(&mut self) -> Outcome {
         // A panic is the engine's own assertion: as good a find as any other.
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.go_on())) {
             let said = panic.downcast_ref::<String>().cloned();
@@ -192,5 +194,18 @@ impl Life {
     fn fail(&mut self, invariant: u8, what: String) {
         let now_ms = self.world.now_ms();
         self.broken.get_or_insert(Broken { invariant, now_ms, what });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lives_of_one_seed_that_differ_are_caught() {
+        let outcome = Outcome { seed: 1, vm_steps: 2, digest: 3, broken: None };
+        assert_eq!(compared(outcome.clone(), &outcome).broken, None);
+        let other = Outcome { digest: 4, ..outcome.clone() };
+        assert_eq!(compared(outcome, &other).broken.map(|broken| broken.invariant), Some(9));
     }
 }
