@@ -13,6 +13,8 @@ use crate::{DemandModel, GuestReport, Instant};
 /// starving neighbour gets a calm guest's memory within seconds, long enough
 /// that a saw-tooth heap keeps its memory between two collections.
 const HALF_LIFE_MS: u64 = 3_000;
+/// Demand that has not risen for this long is settled.
+const SETTLED_MS: u64 = 30_000;
 /// Swapping in or reading again at some rate, a guest misses at least what it
 /// fetches in this many seconds.
 const MISSING_SECONDS: u64 = 4;
@@ -23,18 +25,44 @@ const STALL_NOISE: u32 = 100;
 /// what arrives ends the cause before it ends the average.
 const SCARCE_DIVISOR: u64 = 8;
 
-/// What the guest needs by this report, at most twice `maximum`: more would
-/// change nothing but the numbers that people see.
+/// What one report says, each at most twice the VM's maximum: more would change
+/// nothing but the numbers that people see.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Measured {
+    /// By the guest's own sums.
+    pub(crate) needed: Bytes,
+    /// The same, or more if it stalls for want of memory.
+    pub(crate) demand: Bytes,
+    /// All that its programs have allocated, if it can tell.
+    pub(crate) committed: Option<Bytes>,
+    /// It has memory left to touch what it allocated.
+    pub(crate) roomy: bool,
+}
+
+/// What the guest needs by this report.
 ///
 /// `held` is the memory lent to the VM; `reserved` is memory that the guest's
 /// kernel keeps out of its own sums, for reports that don't tell.
-pub(crate) fn measure(report: &GuestReport, model: DemandModel, held: Bytes, reserved: Bytes, maximum: Bytes) -> Bytes {
+pub(crate) fn measure(
+    report: &GuestReport,
+    model: DemandModel,
+    held: Bytes,
+    reserved: Bytes,
+    maximum: Bytes,
+) -> Measured {
+    let most = maximum.saturating_add(maximum);
     let reserved = report.reserved.unwrap_or(reserved).min(held);
-    let needed = match (model, report.committed) {
+    let committed = report.committed.map(|committed| committed.saturating_add(reserved).min(most));
+    let needed = match (model, committed) {
         (DemandModel::Committed, Some(committed)) => committed,
-        _ => working_set(report),
+        _ => working_set(report).saturating_add(reserved).min(most),
     };
-    needed.saturating_add(reserved).max(stalled(report, held)).min(maximum.saturating_add(maximum))
+    let demand = needed.max(stalled(report, held, committed).min(most));
+    Measured { needed, demand, committed, roomy: !scarce(report) }
+}
+
+fn scarce(report: &GuestReport) -> bool {
+    report.available < report.visible.scale(1, SCARCE_DIVISOR)
 }
 
 /// What can't be reclaimed cheaply, and what swapping and refaults say is
@@ -49,14 +77,16 @@ fn working_set(report: &GuestReport) -> Bytes {
 
 /// A guest that stalls although all is in use needs more than it has: from
 /// 5 % more up to twice as much (Senpai's "+100 % at once"), by the share of
-/// time that it lost.
-fn stalled(report: &GuestReport, held: Bytes) -> Bytes {
-    let scarce = report.available < report.visible.scale(1, SCARCE_DIVISOR);
-    if report.stall < STALL_NOISE || !scarce {
+/// time that it lost. Where its programs have not allocated that much, the
+/// rest can only be files that it reads again and again: 1/16 at a time, so
+/// that a short stall of a large guest does not double it.
+fn stalled(report: &GuestReport, held: Bytes, committed: Option<Bytes>) -> Bytes {
+    if report.stall < STALL_NOISE || !scarce(report) {
         return Bytes::ZERO;
     }
-    let more = u64::from(report.stall.clamp(500, 10_000));
-    held.saturating_add(held.scale(more, 10_000))
+    let more = held.scale(u64::from(report.stall.clamp(500, 10_000)), 10_000);
+    let explained = committed.map_or(more, |committed| committed.saturating_sub(held).max(held.scale(1, 16)));
+    held.saturating_add(more.min(explained))
 }
 
 /// The demand of one guest over time.
@@ -65,6 +95,7 @@ pub(crate) struct Demand {
     current: Bytes,
     measured: Bytes,
     at: Instant,
+    risen_at: Instant,
 }
 
 impl Demand {
@@ -73,11 +104,23 @@ impl Demand {
         self.current
     }
 
+    /// What the last report said, without patience.
+    pub(crate) fn measured(self) -> Bytes {
+        self.measured
+    }
+
+    /// True if it has not risen for a while.
+    pub(crate) fn settled(self, now: Instant) -> bool {
+        now.millis_since(self.risen_at) >= SETTLED_MS
+    }
+
     /// Takes a new measurement: up at once, down from here on.
     pub(crate) fn observe(&mut self, now: Instant, measured: Bytes) {
         self.sink(now);
         self.measured = measured;
-        self.current = self.current.max(measured);
+        if measured > self.current {
+            (self.current, self.risen_at) = (measured, now);
+        }
     }
 
     /// Lets demand sink towards the last measurement for the time since.
@@ -121,7 +164,7 @@ mod tests {
     }
 
     fn working_set_of(report: &GuestReport) -> u64 {
-        measure(report, DemandModel::WorkingSet, mib(512), Bytes::ZERO, mib(2048)).mib()
+        measure(report, DemandModel::WorkingSet, mib(512), Bytes::ZERO, mib(2048)).demand.mib()
     }
 
     #[test]
@@ -137,8 +180,9 @@ mod tests {
 
     #[test]
     fn the_commit_model_is_hyper_vs_own() {
-        let demand =
-            |report: &GuestReport| measure(report, DemandModel::Committed, mib(512), Bytes::ZERO, mib(2048)).mib();
+        let demand = |report: &GuestReport| {
+            measure(report, DemandModel::Committed, mib(512), Bytes::ZERO, mib(2048)).demand.mib()
+        };
         assert_eq!(demand(&report()), 132);
         let degraded = GuestReport { committed: None, ..report() };
         assert_eq!(demand(&degraded), 212, "without a commit figure the working set serves");
@@ -149,8 +193,12 @@ mod tests {
         let stalled = GuestReport { stall: 2_500, ..report() };
         assert_eq!(working_set_of(&stalled), 212);
         let scarce = GuestReport { available: mib(20), ..stalled };
-        assert_eq!(working_set_of(&scarce), 512 + 128);
-        let mild = GuestReport { stall: 120, ..scarce };
+        assert_eq!(working_set_of(&scarce), 512 + 32, "its programs have not allocated more");
+        let unknown = GuestReport { committed: None, ..scarce.clone() };
+        assert_eq!(working_set_of(&unknown), 512 + 128);
+        let allocated = GuestReport { committed: Some(mib(600)), ..scarce.clone() };
+        assert_eq!(working_set_of(&allocated), 600 + 12);
+        let mild = GuestReport { stall: 120, ..unknown };
         assert_eq!(working_set_of(&mild), 512 + 25);
     }
 
@@ -171,7 +219,7 @@ mod tests {
             reserved: Some(Bytes::MAX),
             ..report()
         };
-        assert!(measure(&modest, DemandModel::WorkingSet, mib(512), Bytes::ZERO, mib(2048)) <= mib(4096));
+        assert!(measure(&modest, DemandModel::WorkingSet, mib(512), Bytes::ZERO, mib(2048)).demand <= mib(4096));
     }
 
     #[test]

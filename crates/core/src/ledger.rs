@@ -29,6 +29,12 @@ impl Promise {
         Self { balloon: self.balloon.max(other.balloon), plugged: self.plugged.max(other.plugged) }
     }
 
+    /// For each device the promise, if that is more than the device holds.
+    pub(crate) fn beyond(self, devices: &DeviceFacts) -> Self {
+        let beyond = |promised, held| if promised > held { promised } else { Bytes::ZERO };
+        Self { balloon: beyond(self.balloon, devices.balloon_actual), plugged: beyond(self.plugged, devices.plugged) }
+    }
+
     /// The memory promised in all.
     pub(crate) fn assigned(self) -> Bytes {
         self.balloon.saturating_add(self.plugged)

@@ -11,6 +11,7 @@
 //!   Input ──▶ engine ──────────┴──▶ Effect
 //!              ├ lifecycle   state of each VM
 //!              ├ demand      report ──▶ what the guest needs
+//!              ├ growth      reports ──▶ what it will need soon
 //!              ├ rebalance   needs ──▶ who gets what   (share: weighted max-min)
 //!              ├ ledger      promises ──▶ what is charged; wish ──▶ device orders
 //!              ├ stall       devices that do not do what they were asked
@@ -24,6 +25,7 @@ mod demand;
 mod engine;
 mod event;
 mod facts;
+mod growth;
 mod host;
 mod ledger;
 mod settings;

@@ -47,6 +47,8 @@ pub(crate) struct Stall {
     failures: u32,
     /// What it is stuck at is taking memory, not giving it.
     growing: bool,
+    /// The last order was to take memory.
+    asked_to_grow: bool,
     /// When the orders that are outstanding began, and what was held then.
     ordered_at: Instant,
     ordered_from: Bytes,
@@ -84,14 +86,17 @@ impl Stall {
         self.ordered_from.saturating_sub(held).scale(STUCK_AFTER_MS, age).min(outstanding)
     }
 
-    /// A new order was given to a machine that holds `held`; `settled` if none
-    /// was outstanding. The devices have the full time for it.
-    pub(crate) fn ordered(&mut self, now: Instant, held: Bytes, settled: bool) {
+    /// A new order, to grow if `grows`, was given to a machine that holds
+    /// `held`; `settled` if none was outstanding. Devices that have to turn
+    /// have the full time for it; asked for more of the same they have not.
+    pub(crate) fn ordered(&mut self, now: Instant, held: Bytes, settled: bool, grows: bool) {
         if settled || held > self.ordered_from {
             (self.ordered_at, self.ordered_from) = (now, held);
         }
-        self.balloon_since = self.balloon_since.map(|_| now);
-        self.plug_since = self.plug_since.map(|_| now);
+        if settled || std::mem::replace(&mut self.asked_to_grow, grows) != grows {
+            self.balloon_since = self.balloon_since.map(|_| now);
+            self.plug_since = self.plug_since.map(|_| now);
+        }
     }
 
     /// Compares what the devices held with what they hold, against the promise.
@@ -234,7 +239,7 @@ mod tests {
             Bytes::from_mib(mib)
         }
         let mut stall = Stall::default();
-        stall.ordered(Instant(1_000), mib(500), true);
+        stall.ordered(Instant(1_000), mib(500), true, false);
         assert_eq!(stall.coming(Instant(5_999), mib(300), mib(500)), mib(300), "all of it at first");
         assert_eq!(stall.coming(Instant(6_000), mib(300), mib(500)), mib(0), "nothing has come");
         assert_eq!(stall.coming(Instant(11_000), mib(280), mib(480)), mib(10), "20 in 10 s");
@@ -242,12 +247,12 @@ mod tests {
 
         // More orders on the way down are parts of the first; a guest that has
         // grown in between begins anew.
-        stall.ordered(Instant(4_000), mib(500), false);
-        stall.ordered(Instant(5_000), mib(490), false);
+        stall.ordered(Instant(4_000), mib(500), false, false);
+        stall.ordered(Instant(5_000), mib(490), false, false);
         assert_eq!(stall.coming(Instant(6_000), mib(300), mib(490)), mib(10));
-        stall.ordered(Instant(7_000), mib(600), false);
+        stall.ordered(Instant(7_000), mib(600), false, true);
         assert_eq!(stall.coming(Instant(11_999), mib(300), mib(600)), mib(300));
-        stall.ordered(Instant(12_000), mib(400), true);
+        stall.ordered(Instant(12_000), mib(400), true, false);
         assert_eq!(stall.coming(Instant(16_999), mib(300), mib(400)), mib(300));
     }
 }

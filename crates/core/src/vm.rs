@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     DeviceFacts, GuestReport, Instant, MemorySettings, ReportSource, VmState,
     demand::{self, Demand},
+    growth::Growth,
     ledger::Promise,
     stall::Stall,
 };
@@ -109,9 +110,10 @@ pub(crate) struct Machine {
     /// What was promised before and taken back unseen: the devices may hold it
     /// by now, and it counts until they have been looked at.
     pub(crate) revoked: Promise,
-    pub(crate) promised_at: Instant,
+    pub(crate) revoked_at: Instant,
     pub(crate) since: Instant,
     pub(crate) demand: Demand,
+    pub(crate) growth: Growth,
     /// None before the guest has spoken.
     pub(crate) heard: Option<Box<Heard>>,
     /// When the guest became silent, while it is.
@@ -139,9 +141,10 @@ impl Machine {
             known: true,
             promise: Promise::held(&devices),
             revoked: Promise::default(),
-            promised_at: now,
+            revoked_at: now,
             since: now,
             demand: Demand::default(),
+            growth: Growth::default(),
             heard: None,
             silent_since: None,
             stall: Stall::default(),
@@ -173,8 +176,12 @@ impl Machine {
 
     /// Promises something else.
     pub(crate) fn promise_instead(&mut self, now: Instant, promise: Promise) {
-        self.revoked = self.revoked.or(self.promise);
-        (self.promise, self.promised_at) = (promise, now);
+        // Only what is still growing can hold more than was last seen.
+        let growing = self.promise.beyond(&self.devices);
+        if growing != Promise::default() {
+            (self.revoked, self.revoked_at) = (self.revoked.or(growing), now);
+        }
+        self.promise = promise;
     }
 
     /// The plan for `wanted`, or one that leaves virtio-mem as it is if that
@@ -226,12 +233,17 @@ impl Machine {
         } else {
             before.map_or(Bytes::ZERO, |last| last.reserved)
         };
-        // While memory is arriving, waiting for it says nothing new.
-        if self.promise.assigned() > held {
+        // While memory is arriving, waiting for it says nothing new: neither
+        // that more is needed, nor that the stall before is over.
+        let arriving = self.promise.assigned() > held;
+        let stalled_before = if arriving && report.stall > 0 { self.demand.measured() } else { Bytes::ZERO };
+        if arriving {
             report.stall = 0;
         }
         let measured = demand::measure(&report, settings.demand_model, held, reserved, settings.maximum);
-        self.demand.observe(now, measured);
+        self.demand.observe(now, measured.demand.max(stalled_before));
+        // Growth is learned from memory that it really had: claims don't count.
+        self.growth.observe(now, measured.needed.min(held), measured.committed, measured.roomy);
         self.high_water = self.high_water.max(report.visible.min(self.devices.reach()));
         let mut pressure = before.map_or_else(PressureHistory::default, |last| last.pressure);
         pressure.observe(Percent::ratio(self.demand.current(), held));
@@ -248,7 +260,7 @@ impl Machine {
             moving.until = now;
         }
         self.devices = devices;
-        if now.millis_since(self.promised_at) >= FACTS_TRAVEL_MS {
+        if now.millis_since(self.revoked_at) >= FACTS_TRAVEL_MS {
             self.revoked = Promise::default();
         }
     }
@@ -295,6 +307,17 @@ impl Vm {
         wanted.min(self.settings.maximum).max(self.settings.minimum)
     }
 
+    /// The target, and room for the growth that is expected of its guest.
+    pub(crate) fn hope(&self, now: Instant, machine: &Machine) -> Bytes {
+        let expected = machine.growth.expected(now);
+        let target = self.target(machine);
+        if expected.is_zero() {
+            return target;
+        }
+        let grown = machine.growth.needed().saturating_add(expected).align_up(Bytes::BLOCK);
+        target.max(grown.min(self.settings.maximum))
+    }
+
     /// The part of the target that must be missing before the buffer is worth
     /// an operation, or a warning: a quarter of the buffer, at least four
     /// blocks. Noise within it costs nothing, and demand is met all the same.
@@ -305,11 +328,12 @@ impl Vm {
 
     /// True if so much of its target has not been promised that a decision is
     /// worth its while now.
-    pub(crate) fn lacks_memory(&self) -> bool {
+    pub(crate) fn lacks_memory(&self, now: Instant) -> bool {
         self.elastic().is_some_and(|machine| {
             let (promised, target) = (machine.promise.assigned(), self.target(machine));
             let demand = self.demand(machine);
-            promised < demand || promised.saturating_add(Self::slack(target, demand)) < target
+            let slack = Self::slack(target, demand);
+            promised < demand || promised.saturating_add(slack) < self.hope(now, machine)
         })
     }
 

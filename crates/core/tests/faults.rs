@@ -91,14 +91,15 @@ fn a_guest_that_can_not_plug_keeps_no_memory_from_others() {
     world.guest_mut(plain).plugs = false;
     world.guest_mut(plain).used = mib(2000);
     world.guest_mut(busy).used = mib(2000);
-    let mut idle_promises = 0;
+    let (mut idle_promises, mut short) = (0, 0);
     world.advance(20_000);
     for _ in 0..6_000 {
         world.advance(100);
         idle_promises += u32::from(world.vm(plain).promised > world.assigned(plain));
+        short += u32::from(world.vm(busy).status == Some(MemoryStatus::Low));
     }
     assert!(idle_promises < 900, "{idle_promises} of 6000 steps with memory promised to who can't take it");
-    assert_eq!(world.vm(busy).status, Some(MemoryStatus::Ok));
+    assert!(short < 900, "{short} of 6000 steps in which another went short for it");
 }
 
 #[test]

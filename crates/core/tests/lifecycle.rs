@@ -115,13 +115,13 @@ fn settings_of_a_running_vm_change_within_the_rules() {
     let vm = world.running(settings(256, 512, 1024), 100);
     world.guest_mut(vm).stalls = false;
     world.guest_mut(vm).used = mib(900);
-    world.advance(5_000);
-    assert_eq!(world.assigned(vm), mib(1024));
+    world.advance(60_000);
+    assert_eq!(world.assigned(vm), mib(1024), "once demand has settled, the last of the buffer");
     let raised = settings(256, 512, 2048);
     assert_eq!(world.engine.check_settings(vm, &raised), Ok(()));
     world.guest_mut(vm).settings = raised.clone();
     world.send(vm, Event::Configured(raised));
-    world.advance(5_000);
+    world.advance(60_000);
     assert_eq!(world.assigned(vm), mib(1100), "916 and its buffer, in whole blocks");
     let refused = settings(512, 512, 2048);
     assert!(world.engine.check_settings(vm, &refused).is_err());

@@ -109,7 +109,11 @@ fn what_was_just_asked_for_is_waited_for() {
     }
     assert_eq!(hand.vm(busy).target, mib(1100));
     let other = hand.define(settings(600, 600, 600));
-    assert_eq!(deeds(hand.start(other)), [order(fat, 1024, 154), order(busy, 1024, 1294)], "by what each has to spare");
+    assert_eq!(
+        deeds(hand.start(other)),
+        [order(fat, 1024, 128), order(busy, 1024, 1100)],
+        "all that each can spare, as headroom had been asked for before"
+    );
     for _ in 0..4 {
         assert_eq!(deeds(hand.after(1_000)), [], "600 were asked for, and are on their way");
     }
@@ -158,11 +162,13 @@ fn devices_that_have_not_moved_call_for_no_decision() {
 
 #[test]
 fn memory_that_comes_back_while_nobody_waits_calls_for_no_decision() {
-    let mut hand = Hand::new(4096);
-    let vm = hand.running(settings(128, 512, 2048), 40);
+    let (mut hand, fat, busy) = scarce();
+    hand.after(100);
+    hand.send(busy, Event::Exited(Exit::Clean));
     hand.after(5);
     let deadline = hand.engine.deadline();
-    hand.holds(vm, 510);
+    hand.holds(fat, 828);
+    assert_eq!(hand.vm(fat).charge, mib(828));
     assert_eq!(hand.engine.deadline(), deadline);
 }
 

@@ -18,7 +18,6 @@ use crate::{
     guest::GuestConfig,
     plan::{HostPlan, VmPlan, dynamic},
     policy::Policy,
-    score::Scorer,
     trace::{Trace, TracedVm},
     workload::Workload,
     world::World,
@@ -76,7 +75,7 @@ pub fn smallest_host(trace: &Trace, drawn: &[usize], make: &dyn Fn(HostConfig) -
     let clairvoyant = peak(&vms);
     let precision = clairvoyant.scale(1, PRECISION).align_up(Bytes::BLOCK);
     let host = |steps: u64| clairvoyant.saturating_add(precision.scale(steps, 1));
-    let serves = |steps: u64| serves_everybody(trace, &vms, host(steps), make);
+    let serves = |steps: u64| first_lack(trace, &vms, host(steps), make).is_none();
     // Up in growing steps to one that serves, then down by halves.
     let (mut too_small, mut enough) = (None, 0);
     while !serves(enough) {
@@ -144,46 +143,71 @@ pub fn replay(trace: &Trace, vms: &[&TracedVm], memory: Bytes) -> HostPlan {
     plan
 }
 
-/// True if nobody lacks a byte on a host of `memory`.
-fn serves_everybody(
+/// Somebody who lacked memory.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lack {
+    /// When, in milliseconds of the trace.
+    pub at_ms: u64,
+    /// Who.
+    pub vm: String,
+    /// What must have been assigned.
+    pub needed: Bytes,
+    /// What was.
+    pub held: Bytes,
+    /// Memory of the host that nobody held.
+    pub free: Bytes,
+}
+
+/// The first who lacks a byte on a host that may lend `memory`; none if nobody
+/// does.
+pub fn first_lack(
     trace: &Trace,
     vms: &[&TracedVm],
     memory: Bytes,
     make: &dyn Fn(HostConfig) -> Box<dyn Policy>,
-) -> bool {
+) -> Option<Lack> {
     let plan = replay(trace, vms, memory);
     let length_ms = plan.length_ms;
     let policy = make(plan.host);
     let mut world = World::new(plan, policy);
-    let mut scorer = Scorer::default();
-    while world.now_ms() < length_ms && scorer.all_met() {
-        let step_ms = step_ms(trace, vms, memory, world.now_ms());
-        world.step(step_ms);
-        if world.now_ms() > WARM_UP_MS {
-            scorer.observe(&world, step_ms);
+    while world.now_ms() < length_ms {
+        world.step(step_ms(trace, vms, &world));
+        let short = world.vms().iter().find(|vm| vm.lived.running && vm.lived.needed > vm.lived.held);
+        if let Some(vm) = short.filter(|_| world.now_ms() > WARM_UP_MS) {
+            return Some(Lack {
+                at_ms: world.now_ms() - WARM_UP_MS,
+                vm: vm.plan.name.clone(),
+                needed: vm.lived.needed,
+                held: vm.lived.held,
+                free: world.free(),
+            });
         }
     }
-    scorer.all_met()
+    None
 }
 
 /// How finely to step at an instant: so that nobody grows by more than a
-/// quarter of its buffer in a step, and finely where buffers are short.
-fn step_ms(trace: &Trace, vms: &[&TracedVm], memory: Bytes, now_ms: u64) -> u64 {
-    if now_ms < WARM_UP_MS {
+/// quarter of its buffer in a step, nor all together by more than a quarter of
+/// what is free; and finely where not all buffers fit.
+fn step_ms(trace: &Trace, vms: &[&TracedVm], world: &World) -> u64 {
+    if world.now_ms() < WARM_UP_MS {
         return 1_000;
     }
-    let replayed_ms = now_ms - WARM_UP_MS;
+    let replayed_ms = world.now_ms() - WARM_UP_MS;
     let at = usize::try_from(replayed_ms / trace.interval_ms).unwrap_or(usize::MAX);
     let left_ms = trace.interval_ms - replayed_ms % trace.interval_ms;
     if at.saturating_add(1) >= length(vms) {
         return left_ms.min(1_000);
     }
     let most = needs_at(vms, at).max(needs_at(vms, at + 1));
-    let tight = most.scale(6, 5) > memory;
-    let finest = vms.iter().map(|vm| {
+    let tight = most.scale(6, 5) > world.lendable();
+    let time_for = |slack: Bytes, rise: Bytes| slack.get().saturating_mul(trace.interval_ms) / rise.get().max(1);
+    let rise = |vm: &&TracedVm| vm.samples[at + 1].saturating_sub(vm.samples[at]);
+    let each = vms.iter().map(|vm| {
         let slack = if tight { Bytes::from_mib(8) } else { needed(vm, at).scale(1, 20) };
-        let rise = vm.samples[at + 1].saturating_sub(vm.samples[at]);
-        slack.get().saturating_mul(trace.interval_ms) / rise.get().max(1)
+        time_for(slack, rise(vm))
     });
-    finest.min().unwrap_or(30_000).clamp(100, 30_000).min(left_ms)
+    let free = world.free().saturating_sub(world.plan().host.reserve);
+    let together = time_for(free.scale(1, 4), vms.iter().map(rise).sum());
+    each.min().unwrap_or(30_000).min(together).clamp(100, 30_000).min(left_ms)
 }

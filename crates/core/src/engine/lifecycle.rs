@@ -267,7 +267,7 @@ impl Engine {
             *reason = None;
         }
         // Refilling a buffer in time is what keeps the next spike from starving.
-        let urgent = vm.lacks_memory();
+        let urgent = vm.lacks_memory(now);
         self.due |= urgent || first || was_silent;
         if was_silent {
             self.record(Some(id), NoticeKind::Recovered, message, Vec::new());
@@ -497,7 +497,7 @@ impl Engine {
         let settled = machine.promise == Promise::held(&machine.devices);
         machine.promise_instead(now, promise);
         machine.waiting &= grows;
-        machine.stall.ordered(now, machine.devices.assigned(), settled);
+        machine.stall.ordered(now, machine.devices.assigned(), settled, grows);
         let Promise { balloon, plugged } = promise;
         self.effects.push(Effect::Order { vm: id, balloon, plugged });
         *(if grows { &mut self.totals.add_operations } else { &mut self.totals.remove_operations }) += 1;

@@ -59,6 +59,10 @@ pub struct Engine {
     due: bool,
     /// The last decision left a need unmet: memory that comes back is urgent.
     hungry: bool,
+    /// When somebody last lacked memory.
+    short_at: Instant,
+    /// Memory that the last decision wished for growth that is expected.
+    headroom: Bytes,
     effects: Vec<Effect>,
 }
 
@@ -74,6 +78,8 @@ impl Engine {
             ticked_at: Instant::default(),
             due: false,
             hungry: false,
+            short_at: Instant::default(),
+            headroom: Bytes::ZERO,
             effects: Vec::new(),
         }
     }

@@ -4,6 +4,7 @@
 //! elastic VMs ──▶ entitle: what each should have   (minimum, demand, buffer: ranks)
 //!             ──▶ grant:   what fits now is given  (demand, then resets, then buffers)
 //!             ──▶ admit:   starts take what nobody is entitled to
+//!             ──▶ prepare: growth that is expected takes what is left
 //!             ──▶ reclaim: what was missing is asked back from surplus, and only that
 //! ```
 //! Shares are weighted max-min within a rank ([`crate::share()`]); a rank is
@@ -19,6 +20,10 @@ use crate::{
     vm::{Machine, Vm},
 };
 
+/// For so long after somebody was short, headroom waits: reclaim is patient.
+const PATIENCE_MS: u64 = 5_000;
+/// Headroom that is missing is asked for when it is this much. Blocks: 32 MiB.
+const HEADROOM_STEP: u64 = 16;
 /// A start that waits longer than this for reclaimed memory is refused.
 const START_PATIENCE_MS: u64 = 120_000;
 
@@ -29,8 +34,22 @@ struct Entry {
     /// What it may not or can't sink below now: its minimum, what a stuck one
     /// holds, what virtio-mem can't unplug.
     floor: u64,
+    /// What its last report asked for.
+    needs: u64,
+    /// The same, sinking patiently.
     demand: u64,
     target: u64,
+    /// The target, and room for growth that is expected now.
+    hope: u64,
+    /// What it needed a while ago, and the most that it grew from there before.
+    base: u64,
+    surge: u64,
+    /// Its demand has not risen for a while.
+    settled: bool,
+    /// It has not been watched for long: others tell how it may grow.
+    young: bool,
+    /// The most that it may have.
+    most: u64,
     /// The part of the buffer that may be missing before it is refilled.
     slack: u64,
     /// The last decision could not give it all that it wanted.
@@ -53,6 +72,11 @@ fn bytes(blocks: u64) -> Bytes {
     Bytes::BLOCK.scale(blocks, 1)
 }
 
+/// The blocks charged for a machine's own memory.
+fn covered(machine: &Machine) -> u64 {
+    blocks(machine.charge().saturating_sub(machine.devices.overhead))
+}
+
 impl Entry {
     fn new(now: Instant, id: VmId, vm: &Vm, machine: &Machine) -> Self {
         let promised = blocks(machine.promise.assigned());
@@ -64,16 +88,24 @@ impl Entry {
         // A device that did not take memory is not given any while it rests.
         let most = if machine.stall.rests_from_growing(now) { floor } else { u64::MAX };
         let target = blocks(wanted).max(floor).min(most);
+        let demand_blocks = blocks(demand).clamp(floor, target);
         Self {
             id,
             weight: u64::from(vm.settings.weight.get()),
             floor,
-            demand: blocks(demand).clamp(floor, target),
+            needs: blocks(machine.demand.measured().align_up(Bytes::BLOCK)).clamp(floor, demand_blocks),
+            demand: demand_blocks,
             target,
+            hope: blocks(vm.hope(now, machine)).max(target).min(most.max(target)),
+            base: blocks(machine.growth.base()),
+            surge: blocks(machine.growth.surge()),
+            settled: machine.demand.settled(now),
+            young: machine.growth.young(now),
+            most: blocks(vm.settings.maximum).min(most).max(target),
             slack: blocks(Vm::slack(wanted, demand)),
             waiting: machine.waiting,
             promised,
-            covered: blocks(machine.charge().saturating_sub(machine.devices.overhead)),
+            covered: covered(machine),
             entitled: floor,
             granted: 0,
         }
@@ -89,10 +121,34 @@ impl Entry {
         self.promised.saturating_sub(self.entitled)
     }
 
+    /// The part of the surplus that it will not miss: it is not expected to
+    /// grow into it, nor would the buffer be refilled from it at once. None
+    /// while it still owes what it was asked for.
+    fn idle_surplus(&self) -> u64 {
+        let owes = self.covered > self.promised;
+        if owes { 0 } else { self.promised.saturating_sub(self.entitled.max(self.hope) + self.slack) }
+    }
+
+    /// What to grow to for growth that is expected, or for the last of the
+    /// buffer once demand has settled, if that is worth an operation now.
+    fn hopes(&self) -> Option<u64> {
+        let worth = self.promised + self.slack < self.hope || (self.settled && self.promised < self.hope);
+        worth.then_some(self.hope)
+    }
+
+    /// What it would lack if it grew now as it did before, or, while it is
+    /// young, as anybody did (`surge_max`).
+    fn exposure(&self, surge_max: u64) -> u64 {
+        let surge = if self.young { surge_max } else { self.surge };
+        (self.base + surge).min(self.most).saturating_sub(self.promised.max(self.target))
+    }
+
     /// What to grow to, if growing is worth an operation now.
     fn wants(&self) -> Option<u64> {
         let missing = self.entitled.saturating_sub(self.promised);
-        (missing > 0 && (self.in_need() || self.waiting || missing > self.slack)).then_some(self.entitled)
+        // Where buffers are short, a quarter is one of what there is.
+        let slack = self.slack.min(self.entitled.saturating_sub(self.demand) / 4);
+        (missing > 0 && (self.in_need() || self.waiting || missing > slack)).then_some(self.entitled)
     }
 }
 
@@ -126,29 +182,45 @@ fn within_reach(mut resets: Vec<(VmId, u64)>, mut left: u64) -> Vec<(VmId, u64)>
     resets
 }
 
-/// Says what every VM should have of the room: minimum, then demand, then
-/// buffers, of which `held_back` blocks of room are withheld.
-fn entitle(survey: &mut Survey, held_back: u64) {
-    let Survey { entries, room, demands, targets, .. } = survey;
+/// Says what every VM should have of the room: minimum, then what it needs now,
+/// then what it needed lately, then buffers, of which `held_back` blocks of room
+/// are withheld. True if everybody can have all of it.
+fn entitle(survey: &mut Survey, held_back: u64) -> bool {
+    let Survey { entries, room, needs, demands, targets, .. } = survey;
     let left = room.saturating_sub(held_back);
     if *targets <= left {
         for entry in entries {
             entry.entitled = entry.target;
         }
-        return;
+        return true;
     }
-    let claim = |floor: fn(&Entry) -> u64, ceiling: fn(&Entry) -> u64| {
-        move |entry: &Entry| Claim { weight: entry.weight, floor: floor(entry), ceiling: ceiling(entry) }
-    };
-    let shares = if *demands > *room {
-        let claims: Vec<_> = entries.iter().map(claim(|e| e.floor, |e| e.demand)).collect();
-        share(*room, &claims)
+    if *needs > *room {
+        share_on_top(entries, *room, |_| 0, |entry| entry.floor, |entry| entry.needs);
+    } else if *demands > *room {
+        share_on_top(entries, *room - *needs, |entry| entry.needs, |_| 0, |entry| entry.demand - entry.needs);
     } else {
-        let claims: Vec<_> = entries.iter().map(claim(|e| e.demand, |e| e.target)).collect();
-        share(left.max(*demands), &claims)
-    };
-    for (entry, blocks) in entries.iter_mut().zip(shares) {
-        entry.entitled = blocks;
+        let on_top = left.saturating_sub(*demands);
+        share_on_top(entries, on_top, |entry| entry.demand, |_| 0, |entry| entry.target - entry.demand);
+    }
+    false
+}
+
+/// Entitles each to its base and a share of `room`, by weight between floor and
+/// ceiling. Needs are shared as wholes. What goes on top of them is shared for
+/// itself, or whoever needs much would have nothing of it.
+fn share_on_top(
+    entries: &mut [Entry],
+    room: u64,
+    base: fn(&Entry) -> u64,
+    floor: fn(&Entry) -> u64,
+    ceiling: fn(&Entry) -> u64,
+) {
+    let claims: Vec<_> = entries
+        .iter()
+        .map(|entry| Claim { weight: entry.weight, floor: floor(entry), ceiling: ceiling(entry) })
+        .collect();
+    for (entry, share) in entries.iter_mut().zip(share(room, &claims)) {
+        entry.entitled = base(entry) + share;
     }
 }
 
@@ -160,6 +232,9 @@ struct Purse {
     returning: u64,
     /// Needed and not given.
     short: u64,
+    /// Expected to be needed, and not there: only idle memory is asked back for
+    /// this.
+    wished: u64,
 }
 
 /// All that a decision looks at.
@@ -168,7 +243,8 @@ struct Survey {
     purse: Purse,
     /// What the elastic VMs share. Blocks.
     room: u64,
-    /// The sums of what they need and of what they want. Blocks.
+    /// The sums of what they need now, needed lately, and want. Blocks.
+    needs: u64,
     demands: u64,
     targets: u64,
     /// Machines held before a reset, and the blocks that each needs.
@@ -184,7 +260,7 @@ impl Engine {
         let left = survey.room.saturating_sub(survey.demands);
         let resets = within_reach(std::mem::take(&mut survey.resets), left);
         let reset_needs: u64 = resets.iter().map(|(_, needs)| needs).sum();
-        entitle(&mut survey, reset_needs);
+        let plenty = entitle(&mut survey, reset_needs);
         let Survey { mut entries, mut purse, room, targets, .. } = survey;
 
         grant(&mut entries, &mut purse, |entry| entry.in_need().then_some(entry.demand.min(entry.entitled)));
@@ -201,8 +277,42 @@ impl Engine {
         self.order_growth(now, &mut entries, &mut purse);
         // Only surplus above target is touched for a start; a stuck VM's target is what it holds.
         self.admit_starts(now, &mut purse, room.saturating_sub(targets).saturating_sub(reset_needs));
-        self.hungry = purse.short > 0;
-        self.reclaim(now, &entries, &purse);
+        if purse.short > 0 || !plenty {
+            self.short_at = now;
+        } else {
+            self.prepare(now, &mut entries, &mut purse);
+        }
+        self.hungry = purse.short > 0 || purse.wished > 0;
+        self.headroom = bytes(purse.wished);
+        self.reclaim(now, &mut entries, &purse);
+    }
+
+    /// Everybody has demand and buffer: what is left is for growth that is
+    /// expected now, and for the largest that any guest may begin.
+    fn prepare(&mut self, now: Instant, entries: &mut [Entry], purse: &mut Purse) {
+        // What refilling every buffer may take is not spent on hopes: the
+        // next relief must find it.
+        let kept = entries.iter().map(|entry| entry.slack).sum::<u64>().min(purse.free);
+        purse.free -= kept;
+        grant(entries, purse, Entry::hopes);
+        for entry in entries.iter_mut() {
+            let Some(wanted) = entry.hopes() else { continue };
+            purse.free += entry.granted.saturating_sub(entry.covered);
+            let reached = self.grow_to(now, entry, purse);
+            purse.wished += wanted.saturating_sub(reached.max(entry.covered));
+            entry.promised = reached;
+        }
+        purse.free += kept;
+        if now.millis_since(self.short_at) < PATIENCE_MS {
+            return;
+        }
+        let surge_max = entries.iter().map(|entry| entry.surge).max().unwrap_or(0);
+        let exposure = entries.iter().map(|entry| entry.exposure(surge_max)).max().unwrap_or(0);
+        let missing = exposure.saturating_sub(purse.free);
+        // The pool is refilled in pieces that are worth an operation.
+        if missing >= HEADROOM_STEP {
+            purse.wished = purse.wished.max(missing);
+        }
     }
 
     /// Lets demand sink to now, and collects all that a decision looks at, in
@@ -210,7 +320,7 @@ impl Engine {
     fn survey(&mut self, now: Instant) -> Survey {
         let mut entries = Vec::with_capacity(self.vms.len());
         let mut resets = Vec::new();
-        let (mut demands, mut targets) = (0, 0);
+        let (mut needs, mut demands, mut targets) = (0, 0, 0);
         let (mut charged, mut elastic, mut returning) = (Bytes::ZERO, Bytes::ZERO, Bytes::ZERO);
         for (id, vm) in (0_u32..).map(VmId).zip(&mut self.vms) {
             let Some(vm) = vm.as_mut() else { continue };
@@ -227,6 +337,7 @@ impl Engine {
             let coming = machine.stall.coming(now, machine.returning(), machine.devices.assigned());
             returning = returning.saturating_add(coming);
             let entry = Entry::new(now, id, vm, machine);
+            needs += entry.needs;
             demands += entry.demand;
             targets += entry.target;
             entries.push(entry);
@@ -237,9 +348,10 @@ impl Engine {
             returning: blocks(returning),
             // What guests or the host took beyond the capacity is asked back.
             short: blocks(charged.saturating_sub(capacity).align_up(Bytes::BLOCK)),
+            wished: 0,
         };
         let room = blocks(capacity.saturating_sub(charged.saturating_sub(elastic)));
-        Survey { entries, purse, room, demands, targets, resets }
+        Survey { entries, purse, room, needs, demands, targets, resets }
     }
 
     /// Orders what the entries were granted, and counts what they still lack.
@@ -254,6 +366,9 @@ impl Engine {
             }
             purse.short += wanted.saturating_sub(reached.max(entry.covered));
             entry.promised = reached;
+            // What was set aside for it is spent now, or free again.
+            entry.granted = 0;
+            entry.covered = self.vm(entry.id).and_then(|vm| vm.machine.as_ref()).map_or(0, covered);
         }
     }
 
@@ -307,24 +422,37 @@ impl Engine {
         }
     }
 
-    /// Asks back what is short and not coming yet, from everybody's surplus in
-    /// proportion to it.
-    fn reclaim(&mut self, now: Instant, entries: &[Entry], purse: &Purse) {
-        let wanted = purse.short.saturating_sub(purse.returning);
-        if wanted == 0 {
+    /// Asks back what is short and not coming yet: first what nobody will miss,
+    /// then from everybody's surplus. For what is only wished, the first alone.
+    fn reclaim(&mut self, now: Instant, entries: &mut [Entry], purse: &Purse) {
+        let short = purse.short.saturating_sub(purse.returning);
+        let wished = (purse.short + purse.wished).saturating_sub(purse.returning);
+        if wished == 0 {
             return;
         }
-        let surplus: u64 = entries.iter().map(Entry::surplus).sum();
-        let wanted = wanted.min(surplus);
+        let taken = self.take(now, entries, wished, Entry::idle_surplus);
+        self.take(now, entries, short.saturating_sub(taken), Entry::surplus);
+    }
+
+    /// Asks `wanted` back from what `surplus` says that each can give, in
+    /// proportion to it; says how much was asked.
+    fn take(&mut self, now: Instant, entries: &mut [Entry], wanted: u64, surplus: fn(&Entry) -> u64) -> u64 {
+        if wanted == 0 {
+            return 0;
+        }
+        let all: u64 = entries.iter().map(surplus).sum();
+        let wanted = wanted.min(all);
         let mut missing = wanted;
         for entry in entries {
-            let (whole, remainder) = fraction(entry.surplus(), wanted, surplus.max(1));
+            let (whole, remainder) = fraction(surplus(entry), wanted, all.max(1));
             let part = (whole + u64::from(remainder > 0)).min(missing);
             missing -= part;
             if part > 0 {
-                self.shrink_to(now, entry.id, bytes(entry.promised - part));
+                entry.promised -= part;
+                self.shrink_to(now, entry.id, bytes(entry.promised));
             }
         }
+        wanted
     }
 
     fn shrink_to(&mut self, now: Instant, id: VmId, level: Bytes) {

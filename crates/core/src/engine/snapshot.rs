@@ -90,6 +90,9 @@ pub struct HostSnapshot {
     pub available: Bytes,
     /// `available`, and what VMs hold beyond their targets.
     pub available_for_balancing: Bytes,
+    /// Memory that is missing for growth that is expected of guests: idle
+    /// memory is asked back for it.
+    pub headroom: Bytes,
     /// Memory lent to all VMs, overhead excluded.
     pub assigned: Bytes,
     /// The hypervisor's own memory for all VMs.
@@ -137,6 +140,7 @@ impl Engine {
             charged,
             available,
             available_for_balancing: available.saturating_add(surplus),
+            headroom: self.headroom,
             assigned: machines().map(|(_, machine)| machine.devices.assigned()).sum(),
             overhead,
             average_pressure: if elastic().next().is_none() {

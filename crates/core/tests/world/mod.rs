@@ -354,6 +354,7 @@ impl World {
         let vms = self.engine.vm_snapshots(self.now);
         host.under_pressure
             || host.available.is_zero()
+            || !host.headroom.is_zero()
             || vms.iter().any(|vm| {
                 let waits = vm.state == VmState::Starting;
                 let short = vm.state == VmState::Running && vm.promised < vm.target;

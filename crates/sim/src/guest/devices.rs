@@ -83,7 +83,7 @@ impl Devices {
         if self.plugged > self.facts.plugged && !defects.plug_refused {
             self.plug(work(mechanism.plug_per_second));
         } else if self.plugged < self.facts.plugged && !defects.unplug_refused {
-            self.unplug(work(mechanism.unplug_per_second), defects.unmovable_percent, config, memory);
+            self.unplug(work(mechanism.unplug_per_second), millis, defects.unmovable_percent, config, memory);
         }
         memory.fit(self.visible(config));
     }
@@ -110,12 +110,17 @@ impl Devices {
     }
 
     /// Gives back whole blocks that are free, or whose pages find room
-    /// elsewhere: either way it takes what is spare. Unmovable blocks stay.
-    fn unplug(&mut self, work: Bytes, unmovable_percent: u8, config: &GuestConfig, memory: &Memory) {
+    /// elsewhere: either way it takes what is spare, and beyond that what
+    /// reclaim finds, as migrating a page allocates another. Unmovable blocks
+    /// stay.
+    fn unplug(&mut self, work: Bytes, millis: u64, unmovable_percent: u8, config: &GuestConfig, memory: &mut Memory) {
         let unmovable = Percent::new(u32::from(unmovable_percent.min(100))).of(self.peak);
         let movable = self.facts.plugged.saturating_sub(unmovable.align_up(self.facts.plug_block));
         let wanted = self.facts.plugged.saturating_sub(self.plugged).min(movable);
-        let given = self.whole_blocks(work, wanted.min(memory.spare(self.visible(config))));
+        let spare = memory.spare(self.visible(config));
+        let effort = work.saturating_sub(spare).scale(1, RECLAIM_SLOWDOWN).align_up(self.facts.plug_block);
+        let found = memory.squeeze(wanted.saturating_sub(spare).min(effort), millis, config);
+        let given = self.whole_blocks(work, wanted.min(spare.saturating_add(found)));
         self.facts.plugged = self.facts.plugged.saturating_sub(given);
         if self.facts.plugged.is_zero() {
             self.peak = Bytes::ZERO;

@@ -259,7 +259,10 @@ impl SimMachine {
     pub(super) fn reset(&mut self, now_ms: u64, plan: &VmPlan) -> DeviceFacts {
         let defects = self.guest.defects;
         let devices = self.guest.devices();
-        let devices = DeviceFacts { balloon_actual: devices.boot, plugged: Bytes::ZERO, ..devices };
+        // A machine that only has a balloon boots populated on demand, as it was
+        // launched.
+        let populated = if devices.plug_max.is_zero() { plan.settings.startup.min(devices.boot) } else { devices.boot };
+        let devices = DeviceFacts { balloon_actual: populated, plugged: Bytes::ZERO, ..devices };
         self.guest = Guest::boot(plan.guest, devices);
         self.guest.defects = defects;
         self.agent = Agent::new();
