@@ -141,6 +141,8 @@ fn a_vms_name_can_be_printed() {
     for (column, shown) in [("_4096", "_4096"), ("a b_1", "a b_1"), ("\u{1b}[2J_1", "\u{1b}[2J_1"), (&long, &shown)] {
         assert_eq!(refused_header(column), format!("week.csv, line 1, column 3: {shown:?} {rule}"));
     }
+    let longest = "x".repeat(63);
+    assert!(read(&format!("sample,unix_s,{longest}_4096\n0,1,1\n1,2,1\n")).is_ok());
 }
 
 #[test]
