@@ -120,8 +120,17 @@ impl Stall {
         self.balloon_since = outstanding(promise.balloon == after.balloon_actual, balloon_moved, self.balloon_since);
         self.plug_since = outstanding(promise.plugged == after.plugged, plug_moved, self.plug_since);
 
-        if (balloon_moved || plug_moved) && self.stuck_since.is_some() {
-            (self.stuck_since, self.pinned_until, self.failures, self.growing) = (None, None, 0, false);
+        let moved = balloon_moved || plug_moved;
+        let grew = after.assigned() > before.assigned();
+        let done = self.balloon_since.is_none() && self.plug_since.is_none();
+        if moved && done && grew == self.growing {
+            // Only an order that is met, of the kind that failed, makes up for
+            // the failures: a guest that gives a last block and takes it again
+            // would be asked for it for ever.
+            self.failures = 0;
+        }
+        if moved && self.stuck_since.take().is_some() {
+            self.pinned_until = self.pinned_until.filter(|_| !plug_moved);
             return StallChange::Recovered;
         }
         self.judge(now, promise, after)

@@ -60,12 +60,12 @@ impl World {
         let now_ms = self.now_ms;
         let vm = self.vm_mut(id);
         vm.count_order(now_ms, balloon, plugged);
-        let (deaf, until) = (vm.trouble.deaf(now_ms), vm.trouble.deaf_until_ms);
+        let deaf = vm.trouble.deaf(now_ms);
         let Some(machine) = vm.machine.as_mut() else { return };
         if deaf {
-            machine.order_at = Some((until, balloon, plugged));
+            machine.late_order = Some((balloon, plugged));
         } else {
-            machine.order_at = None;
+            machine.late_order = None;
             machine.guest.order(balloon, plugged);
         }
     }

@@ -49,8 +49,8 @@ pub struct SimMachine {
     /// Held before a reset, or powered off and not ended yet.
     pub(super) held: bool,
     pub(super) paused: bool,
-    /// Orders that QMP has not taken yet: a time-out is over at that instant.
-    pub(super) order_at: Option<(u64, Bytes, Bytes)>,
+    /// Orders that QMP has not taken yet.
+    pub(super) late_order: Option<(Bytes, Bytes)>,
 }
 
 /// What a VM lived through in one step.
@@ -141,7 +141,7 @@ impl SimVm {
         let Some(machine) = &self.machine else { return Bytes::ZERO };
         let devices = machine.guest.devices();
         let (balloon, plugged) = machine.guest.ordered();
-        let waiting = machine.order_at.map_or((Bytes::ZERO, Bytes::ZERO), |(_, balloon, plugged)| (balloon, plugged));
+        let waiting = machine.late_order.unwrap_or_default();
         let balloon = devices.balloon_actual.max(balloon).max(waiting.0);
         let plugged = devices.plugged.max(plugged).max(waiting.1);
         [balloon, plugged, devices.overhead].into_iter().sum()
@@ -173,7 +173,7 @@ impl SimVm {
             off_at_ms: None,
             held: false,
             paused: false,
-            order_at: None,
+            late_order: None,
         });
         devices
     }
@@ -203,7 +203,9 @@ impl SimVm {
             self.lived = Lived::default();
             return false;
         };
-        machine.take_late_order(now_ms);
+        if !self.trouble.deaf(now_ms) {
+            machine.take_late_order();
+        }
         if machine.stands_still() {
             self.lived = Lived { held: machine.guest.held(), ..Lived::default() };
             return false;
@@ -267,12 +269,12 @@ impl SimMachine {
         self.guest.defects = defects;
         self.agent = Agent::new();
         (self.speaks_at_ms, self.programs_since_ms) = (now_ms + BOOT_MS, now_ms + BOOT_MS);
-        (self.off_at_ms, self.held, self.paused, self.order_at) = (None, false, false, None);
+        (self.off_at_ms, self.held, self.paused, self.late_order) = (None, false, false, None);
         devices
     }
 
-    fn take_late_order(&mut self, now_ms: u64) {
-        if let Some((_, balloon, plugged)) = self.order_at.take_if(|(at, ..)| now_ms >= *at) {
+    fn take_late_order(&mut self) {
+        if let Some((balloon, plugged)) = self.late_order.take() {
             self.guest.order(balloon, plugged);
         }
     }
