@@ -2,7 +2,7 @@
 
 mod world;
 
-use dynmem_core::{DemandModel, Effect, Event, Exit, MemorySettings, VmId};
+use dynmem_core::{DemandModel, Effect, Event, Exit, MemorySettings, Refusal, VmId, VmState};
 use world::{
     buffered,
     hand::{Hand, deeds, order},
@@ -53,7 +53,8 @@ fn a_reset_and_a_buffer_are_served_from_the_same_memory_once() {
     let other = hand.booting(settings(616, 616, 616));
     let [vm, busy] = [settings(128, 512, 512), buffered(50, settings(128, 600, 1600))].map(|s| hand.running(s, 40));
     hand.after(10);
-    assert_eq!(deeds(hand.reports(busy, 968)), [order(vm, 512, 128)]);
+    hand.reports(busy, 968);
+    assert_eq!(hand.vm(vm).promised, mib(128));
     hand.after(100);
     assert_eq!(deeds(hand.holds(vm, 128)), [order(busy, 600, 984)]);
     hand.after(100);
@@ -90,10 +91,70 @@ fn for_a_reset_only_what_is_missing_is_asked_back() {
 }
 
 #[test]
-fn a_buffer_of_four_blocks_is_not_worth_an_operation() {
-    let mut hand = Hand::new(4096);
-    let vm = hand.booting(buffered(5, settings(64, 100, 512)));
+fn a_growth_and_a_start_are_served_from_the_same_memory_once() {
+    let mut hand = Hand::new(1536);
+    let fat = hand.running(settings(128, 1024, 1024), 40);
+    let busy = hand.running(settings(128, 512, 912), 412);
+    let start = hand.starting(settings(400, 400, 400));
+    assert_eq!(hand.vm(fat).promised, mib(624));
+    hand.after(50);
+    hand.reports(busy, 896);
+    hand.after(100);
+    assert_eq!(deeds(hand.holds(fat, 624)), [order(busy, 512, 912)], "demand is served before a start");
+    hand.after(100);
+    let promised = hand.vm(fat).promised.mib();
+    assert_eq!(deeds(hand.holds(fat, promised)), [Effect::Launch(start)]);
+}
+
+#[test]
+fn memory_that_is_not_coming_any_more_is_asked_of_somebody_else_at_once() {
+    let mut hand = Hand::new(3072);
+    let [first, second] = [0, 1].map(|_| hand.running(settings(128, 1024, 1024), 40));
+    let busy = hand.running(settings(128, 1024, 1424), 40);
     hand.after(10);
-    assert_eq!(deeds(hand.reports(vm, 84)), [], "demand 100 is met, 6 of buffer are missing");
-    assert_eq!(hand.vm(vm).target, mib(106));
+    hand.reports(busy, 1408);
+    assert_eq!([first, second].map(|vm| hand.vm(vm).promised), [mib(824), mib(824)]);
+    hand.after(10);
+    hand.reports(first, 1008);
+    assert_eq!([first, second].map(|vm| hand.vm(vm).promised), [mib(1024), mib(624)], "the first needs its own");
+}
+
+#[test]
+fn a_start_waits_for_two_minutes_and_the_next_one_behind_it() {
+    let mut hand = Hand::new(1324);
+    let fat = hand.running(settings(128, 1024, 1024), 40);
+    let [large, small] = [800, 200].map(|size| hand.define(settings(size, size, size)));
+    hand.after(10);
+    hand.start(large);
+    assert_eq!(hand.vm(fat).promised, mib(524), "300 of its 800 are free");
+    let asked = hand.now;
+    assert_eq!(deeds(hand.start(small)), [], "it would fit, and waits for its turn");
+    while hand.now < asked.plus_millis(119_000) {
+        hand.after(1_000);
+        hand.reports(fat, 40);
+    }
+    assert_eq!((hand.state(large), hand.state(small)), (VmState::Starting, VmState::Starting));
+    hand.now = asked.plus_millis(119_999);
+    hand.reports(fat, 40);
+    hand.after(0);
+    assert_eq!(hand.state(large), VmState::Starting);
+    hand.now = asked.plus_millis(120_000);
+    let effects = deeds(hand.after(1_000));
+    let refusal = Refusal::NotEnoughMemory { name: "vm1".to_owned(), needs: mib(800), available: mib(300) };
+    assert_eq!(effects, [Effect::Refused(large, refusal), Effect::Launch(small)]);
+}
+
+#[test]
+fn starts_that_fit_go_at_once_and_take_no_byte_twice() {
+    let mut hand = Hand::new(1324);
+    let fat = hand.running(settings(128, 1024, 1024), 40);
+    let [first, second, third] = [300, 300, 300].map(|size| hand.define(settings(size, size, size)));
+    hand.after(10);
+    assert_eq!(deeds(hand.start(first)), [Effect::Launch(first)]);
+    assert_eq!(deeds(hand.start(second)), [order(fat, 1024, 724)]);
+    assert_eq!(deeds(hand.start(third)), []);
+    hand.after(100);
+    assert_eq!(deeds(hand.holds(fat, 724)), [Effect::Launch(second), order(fat, 1024, 424)]);
+    hand.after(100);
+    assert_eq!(deeds(hand.holds(fat, 424)), [Effect::Launch(third)]);
 }
