@@ -73,8 +73,12 @@ pub(crate) fn print(metrics: &[Metric], json: bool) {
             println!("{}", serde_json::to_string(metric).expect("plain data with text keys"));
             continue;
         }
-        let goal = metric.baseline_value.as_ref().map(|goal| format!("  (goal: at most {goal} {})", metric.unit));
-        eprintln!("{:32} {:>10} {}{}", metric.name, metric.value.to_string(), metric.unit, goal.unwrap_or_default());
+        let beside = match (metric.baseline, &metric.baseline_value) {
+            (Some("goal"), Some(goal)) => format!("  (goal: at most {goal} {})", metric.unit),
+            (Some(baseline), Some(value)) => format!("  ({baseline}: {value})"),
+            _ => String::new(),
+        };
+        eprintln!("{:32} {:>10} {}{beside}", metric.name, metric.value.to_string(), metric.unit);
     }
 }
 

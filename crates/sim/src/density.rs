@@ -28,9 +28,11 @@ pub const MINIMUM_MIB: u64 = 512;
 /// The policy finds its way for so long before anything counts.
 const WARM_UP_MS: u64 = 120_000;
 /// The smallest host is found to one part in this many.
-const PRECISION: u64 = 200;
+const PRECISION: u64 = 100;
+/// The first host tried has so many such parts more than the clairvoyant's.
+const FIRST_TRY: u64 = 3;
 /// Hosts beyond this many times the clairvoyant's are not tried.
-const HOPELESS: u64 = 4;
+const HOPELESS: u64 = 2;
 
 /// What one draw came to.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -39,8 +41,8 @@ pub struct Density {
     pub configured: Bytes,
     /// The host that somebody who knows the future would need.
     pub clairvoyant: Bytes,
-    /// The smallest host on which nobody lacked anything; none if even four
-    /// times the clairvoyant's was not enough.
+    /// The smallest host on which nobody lacked anything; none if even twice the
+    /// clairvoyant's was not enough.
     pub smallest: Option<Bytes>,
 }
 
@@ -77,10 +79,10 @@ pub fn smallest_host(trace: &Trace, drawn: &[usize], make: &dyn Fn(HostConfig) -
     let host = |steps: u64| clairvoyant.saturating_add(precision.scale(steps, 1));
     let serves = |steps: u64| first_lack(trace, &vms, host(steps), make).is_none();
     // Up in growing steps to one that serves, then down by halves.
-    let (mut too_small, mut enough) = (None, 0);
+    let (mut too_small, mut enough) = (None, FIRST_TRY);
     while !serves(enough) {
         too_small = Some(enough);
-        enough = (enough * 2).max(4);
+        enough *= 2;
         if enough > PRECISION * (HOPELESS - 1) {
             return Density { configured: configured(&vms), clairvoyant, smallest: None };
         }

@@ -4,7 +4,7 @@ use dynmem_sim::score::Score;
 
 use crate::report::Metric;
 
-/// One number of a score. Less is better in all of them.
+/// One number of a score. Less is better in all of them but the last.
 pub(crate) struct Measure {
     pub(crate) metric: &'static str,
     pub(crate) unit: &'static str,
@@ -16,7 +16,7 @@ pub(crate) struct Measure {
 }
 
 /// What counts, what matters most first.
-pub(crate) const MEASURES: [Measure; 9] = [
+pub(crate) const MEASURES: [Measure; 11] = [
     measure("unmet_gib_seconds", "GiB·s", "unmet GiB·s", 2, |score| score.unmet_gib_seconds),
     measure("worst_vm_gib_seconds", "GiB·s", "worst VM", 2, |score| score.worst_vm_gib_seconds),
     measure("surge_seconds", "s", "longest s", 1, |score| score.surge_seconds),
@@ -25,7 +25,9 @@ pub(crate) const MEASURES: [Measure; 9] = [
     measure("moved_gib_per_vm_hour", "GiB/VM·h", "GiB/VM·h", 2, |score| score.moved_gib_per_vm_hour),
     measure("operations_per_vm_hour", "1/VM·h", "orders/VM·h", 1, |score| score.operations_per_vm_hour),
     measure("reversals", "count", "reversals", 0, |score| count(score.reversals)),
+    measure("moved_percent_per_minute", "%/min", "%/min", 2, |score| score.moved_percent_per_minute),
     measure("fairness_error_blocks", "blocks", "unfair", 0, |score| count(score.fairness_error_blocks)),
+    measure("lowest_free_gib", "GiB", "free GiB", 2, |score| score.lowest_free_gib),
 ];
 
 const fn measure(

@@ -8,6 +8,7 @@
 //! and the same command always prints the same numbers.
 
 mod density;
+mod headline;
 mod parallel;
 mod table;
 
@@ -32,7 +33,7 @@ const SEEDS_QUICK: u64 = 1;
 
 /// Measures, and prints each scenario's table when it is done.
 pub(super) fn run(options: &super::Options) -> Result<()> {
-    if cfg!(debug_assertions) {
+    if cfg!(debug_assertions) && !options.quick {
         return run_optimised();
     }
     let seeds = if options.quick { SEEDS_QUICK } else { SEEDS };
@@ -51,7 +52,10 @@ pub(super) fn run(options: &super::Options) -> Result<()> {
     }
     let all = Scene::of_all_that_fit(&scenes);
     eprintln!("{all}");
-    let mut metrics: Vec<Metric> = scenes.iter().chain([&all]).flat_map(Scene::metrics).collect();
+    let mut metrics = headline::metrics(&scenes, &all);
+    eprintln!("What it comes to:");
+    report::print(&metrics, false);
+    metrics.extend(scenes.iter().chain([&all]).flat_map(Scene::metrics));
     match &trace {
         Some(trace) => metrics.extend(density::run(trace, options.quick)),
         None => eprintln!("Density is measured on a trace: give one by --trace FILE (docs/simulator.md)"),
@@ -114,6 +118,12 @@ impl Scene {
             seeds: fitting.first().map_or(0, |scene| scene.seeds),
             means: Manager::all().into_iter().map(|manager| (manager, mean(manager))).collect(),
         }
+    }
+
+    /// The mean of one measure under one manager.
+    fn measured(&self, manager: Manager, metric: &str) -> Option<f64> {
+        let index = MEASURES.iter().position(|measure| measure.metric == metric)?;
+        self.of(manager)?.get(index).copied()
     }
 
     /// The means of one manager.
