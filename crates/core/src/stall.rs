@@ -62,7 +62,7 @@ impl Stall {
 
     /// True while nothing may be asked of the machine.
     pub(crate) fn resting(&self, now: Instant) -> bool {
-        self.stuck_since.is_some() && now < self.retry_at
+        now < self.retry_at
     }
 
     /// True while virtio-mem has nothing to give back.
@@ -130,7 +130,9 @@ impl Stall {
             self.failures = 0;
         }
         if moved && self.stuck_since.take().is_some() {
-            self.pinned_until = self.pinned_until.filter(|_| !plug_moved);
+            if grew == self.growing {
+                (self.retry_at, self.pinned_until) = (Instant::default(), None);
+            }
             return StallChange::Recovered;
         }
         self.judge(now, promise, after)
@@ -197,6 +199,16 @@ mod tests {
         let moved = stall.watch(Instant(61_000), promise(200, 0), &devices(512, 0), &devices(500, 0));
         assert_eq!(moved, StallChange::Recovered);
         assert!(!stall.resting(Instant(61_000)));
+    }
+
+    #[test]
+    fn a_guest_that_takes_memory_has_not_shown_that_it_can_give_any() {
+        let mut stall = Stall::default();
+        stare(&mut stall, 0, 5, promise(200, 0), devices(300, 0));
+        let grown = stall.watch(Instant(6_000), promise(302, 0), &devices(300, 0), &devices(302, 0));
+        assert_eq!((grown, stall.resting(Instant(14_999))), (StallChange::Recovered, true), "it rests on");
+        let changes = stare(&mut stall, 15, 30, promise(200, 0), devices(302, 0));
+        assert_eq!(changes, [(20, StallChange::Stuck), (40, StallChange::Stuck)], "20 s, as if it had not moved");
     }
 
     #[test]
