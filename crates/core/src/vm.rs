@@ -111,7 +111,6 @@ pub(crate) struct Machine {
     /// by now, and it counts until they have been looked at.
     pub(crate) revoked: Promise,
     pub(crate) revoked_at: Instant,
-    pub(crate) since: Instant,
     pub(crate) demand: Demand,
     pub(crate) growth: Growth,
     /// None before the guest has spoken.
@@ -142,7 +141,6 @@ impl Machine {
             promise: Promise::held(&devices),
             revoked: Promise::default(),
             revoked_at: now,
-            since: now,
             demand: Demand::default(),
             growth: Growth::default(),
             heard: None,

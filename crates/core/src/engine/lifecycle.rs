@@ -344,8 +344,8 @@ impl Engine {
         let Some(vm) = self.vm_mut(id) else { return };
         let Some(machine) = vm.machine.as_mut() else { return };
         let boot = machine.devices.boot;
-        let (since, counters, high_water) = (machine.since, machine.counters, machine.high_water);
-        let mut fresh = Machine { since, counters, high_water, ..Machine::new(now, machine.devices) };
+        let (counters, high_water) = (machine.counters, machine.high_water);
+        let mut fresh = Machine { counters, high_water, ..Machine::new(now, machine.devices) };
         (fresh.promise, fresh.revoked) = (machine.promise, machine.revoked);
         fresh.promise_instead(now, Promise { balloon: boot, plugged: Bytes::ZERO });
         *machine = fresh;
