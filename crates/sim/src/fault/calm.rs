@@ -16,6 +16,9 @@ const QUIET_MS: u64 = 600_000;
 /// what it was asked (unplug, then inflate, and a little more) is told to stop,
 /// and asked again a minute later.
 const RETRIES_MAX: u64 = 10 * QUIET_MS / 60_000;
+/// What it moves at most in these: two blocks given each minute, and taken
+/// again.
+const MOVED_MAX: Bytes = Bytes::from_mib(2 * 4 * QUIET_MS / 60_000);
 /// Memory that is free at one instant is on its way to somebody; at so many
 /// instants it is not.
 const LOOKS: u32 = 20;
@@ -45,12 +48,13 @@ impl Life {
     }
 
     /// 6: nothing moves. A guest that can't give what it was asked for (all is
-    /// in use, and its swap is full) is asked again now and then.
+    /// in use, and its swap is full) is asked again now and then, and may give
+    /// a last block.
     fn look_for_unrest(&mut self, before: &[Tally]) {
         let restless = self.world.vms().iter().zip(before).find_map(|(vm, before)| {
             let operations = vm.tally.operations - before.operations;
             let moved = vm.tally.moved.saturating_sub(before.moved);
-            let rests = moved.is_zero() && operations <= RETRIES_MAX;
+            let rests = moved <= MOVED_MAX && operations <= RETRIES_MAX;
             (!rests).then(|| format!("{} was ordered {operations} times and moved {moved}", vm.plan.name))
         });
         if let Some(what) = restless {
