@@ -34,15 +34,10 @@ const YOUNG_MS: u64 = 3_600_000;
 /// Growth below this is noise.
 const NOISE: Bytes = Bytes::from_mib(16);
 
-/// How one guest grows.
+/// How one guest grows. What every decision reads comes first.
 #[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
 pub(crate) struct Growth {
-    at: Option<Instant>,
-    since: Instant,
-    /// What it needed a while ago: sinks with the need, follows it up slowly.
-    base: Bytes,
-    /// What it needs now.
-    needed: Bytes,
     /// The most that it ever grew within the window, forgotten slowly.
     surge: Bytes,
     /// The most of the growth that goes on now, and when it last became more.
@@ -51,6 +46,12 @@ pub(crate) struct Growth {
     /// Allocated and not touched: now, and as it usually is.
     idle: Bytes,
     idle_usual: Bytes,
+    /// What it needs now.
+    needed: Bytes,
+    /// What it needed a while ago: sinks with the need, follows it up slowly.
+    base: Bytes,
+    since: Instant,
+    at: Option<Instant>,
 }
 
 impl Growth {

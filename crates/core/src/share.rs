@@ -34,14 +34,18 @@ pub struct Claim {
 /// stays unassigned.
 pub fn share(capacity: u64, claims: &[Claim]) -> Vec<u64> {
     let ceiling = |claim: &Claim| claim.ceiling.max(claim.floor);
-    let floors: u64 = claims.iter().map(|claim| claim.floor).sum();
+    let (mut floors, mut ceilings, mut weights) = (0, 0, 0_u64);
+    for claim in claims {
+        floors += claim.floor;
+        ceilings += ceiling(claim);
+        weights += claim.weight.max(1);
+    }
     if floors >= capacity {
         return claims.iter().map(|claim| claim.floor).collect();
     }
-    if claims.iter().map(ceiling).sum::<u64>() <= capacity {
+    if ceilings <= capacity {
         return claims.iter().map(ceiling).collect();
     }
-    let weights: u64 = claims.iter().map(|claim| claim.weight.max(1)).sum();
     // No product or sum of products exceeds this one, and 128 bits take twice the time.
     let fits = capacity.checked_mul(weights).is_some();
     let (rest, weights) = if fits { level::<u64>(capacity, claims) } else { level::<u128>(capacity, claims) };

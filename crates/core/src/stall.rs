@@ -34,15 +34,11 @@ pub(crate) enum StallChange {
     Recovered,
 }
 
-/// Progress of one machine's outstanding orders.
+/// Progress of one machine's outstanding orders. What every decision reads
+/// comes first.
 #[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
 pub(crate) struct Stall {
-    /// Since when each device has made no progress on an order.
-    balloon_since: Option<Instant>,
-    plug_since: Option<Instant>,
-    pinned_until: Option<Instant>,
-    /// Since when the machine is stuck, while it is.
-    stuck_since: Option<Instant>,
     retry_at: Instant,
     failures: u32,
     /// What it is stuck at is taking memory, not giving it.
@@ -52,6 +48,12 @@ pub(crate) struct Stall {
     /// When the orders that are outstanding began, and what was held then.
     ordered_at: Instant,
     ordered_from: Bytes,
+    pinned_until: Option<Instant>,
+    /// Since when the machine is stuck, while it is.
+    stuck_since: Option<Instant>,
+    /// Since when each device has made no progress on an order.
+    balloon_since: Option<Instant>,
+    plug_since: Option<Instant>,
 }
 
 impl Stall {

@@ -99,38 +99,40 @@ pub(crate) struct Heard {
 }
 
 /// A running or starting machine. Decisions go over all of them, and reading
-/// them is most of the work: what decisions don't need is boxed.
+/// them is most of the work: so what decisions read comes first and together
+/// (`repr(C)` keeps the order), and what the guest said is boxed.
 #[derive(Clone, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "facts that come and go each on its own")]
+#[repr(C)]
 pub(crate) struct Machine {
-    pub(crate) devices: DeviceFacts,
     /// False while `devices` is a worst case: see [`crate::Event::Adopted`].
     pub(crate) known: bool,
+    /// The machine is held before a reset and waits for memory.
+    pub(crate) reset_held: bool,
+    /// The last decision could not give it all that it wanted: what comes free
+    /// is for it, also where the rest would be too small for a new operation.
+    pub(crate) waiting: bool,
+    /// The shutdown under way is the first half of a restart.
+    pub(crate) restarting: bool,
+    pub(crate) status: Option<MemoryStatus>,
+    /// When the guest became silent, while it is.
+    pub(crate) silent_since: Option<Instant>,
+    /// None before the guest has spoken.
+    pub(crate) heard: Option<Box<Heard>>,
+    pub(crate) demand: Demand,
+    pub(crate) devices: DeviceFacts,
     pub(crate) promise: Promise,
     /// What was promised before and taken back unseen: the devices may hold it
     /// by now, and it counts until they have been looked at.
     pub(crate) revoked: Promise,
-    pub(crate) revoked_at: Instant,
-    pub(crate) demand: Demand,
-    pub(crate) growth: Growth,
-    /// None before the guest has spoken.
-    pub(crate) heard: Option<Box<Heard>>,
-    /// When the guest became silent, while it is.
-    pub(crate) silent_since: Option<Instant>,
     pub(crate) stall: Stall,
-    /// The last decision could not give it all that it wanted: what comes free
-    /// is for it, also where the rest would be too small for a new operation.
-    pub(crate) waiting: bool,
+    pub(crate) growth: Growth,
+    // From here on only orders and people read.
     pub(crate) moving: Option<Move>,
     pub(crate) counters: Counters,
+    pub(crate) revoked_at: Instant,
     pub(crate) high_water: Bytes,
     /// Power-off or reset by force, if the guest does not answer until then.
     pub(crate) force_at: Option<Instant>,
-    /// The machine is held before a reset and waits for memory.
-    pub(crate) reset_held: bool,
-    /// The shutdown under way is the first half of a restart.
-    pub(crate) restarting: bool,
-    pub(crate) status: Option<MemoryStatus>,
 }
 
 impl Machine {
@@ -201,11 +203,6 @@ impl Machine {
         Promise { balloon, plugged: wanted.saturating_sub(balloon).align_up(devices.plug_block) }
     }
 
-    /// Memory asked back that the devices still hold, or may hold.
-    pub(crate) fn returning(&self) -> Bytes {
-        self.charge().saturating_sub(self.devices.overhead).saturating_sub(self.promise.assigned())
-    }
-
     /// The reset machine will touch all of its boot memory: what it needs on
     /// top of its charge before that.
     pub(crate) fn reset_needs(&self) -> Bytes {
@@ -264,15 +261,16 @@ impl Machine {
     }
 }
 
-/// A VM.
+/// A VM. What decisions read comes first, as in [`Machine`].
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub(crate) struct Vm {
-    pub(crate) name: String,
-    pub(crate) settings: MemorySettings,
     pub(crate) state: VmState,
+    pub(crate) settings: MemorySettings,
+    pub(crate) machine: Option<Machine>,
+    pub(crate) name: String,
     /// Why it is in this state, where that is not obvious.
     pub(crate) reason: Option<String>,
-    pub(crate) machine: Option<Machine>,
 }
 
 impl Vm {
@@ -305,10 +303,9 @@ impl Vm {
         wanted.min(self.settings.maximum).max(self.settings.minimum)
     }
 
-    /// The target, and room for the growth that is expected of its guest.
-    pub(crate) fn hope(&self, now: Instant, machine: &Machine) -> Bytes {
+    /// The `target`, and room for the growth that is expected of its guest.
+    pub(crate) fn hope(&self, now: Instant, machine: &Machine, target: Bytes) -> Bytes {
         let expected = machine.growth.expected(now);
-        let target = self.target(machine);
         if expected.is_zero() {
             return target;
         }
@@ -331,7 +328,7 @@ impl Vm {
             let (promised, target) = (machine.promise.assigned(), self.target(machine));
             let demand = self.demand(machine);
             let slack = Self::slack(target, demand);
-            promised < demand || promised.saturating_add(slack) < self.hope(now, machine)
+            promised < demand || promised.saturating_add(slack) < self.hope(now, machine, target)
         })
     }
 

@@ -20,11 +20,12 @@ use dynmem_units::Bytes;
 
 pub use snapshot::{DriverSnapshot, HostSnapshot, VmSnapshot};
 
+use self::rebalance::Entry;
 use crate::{
     Effect, Event, HostConfig, Input, Instant, MemorySettings, Notice, NoticeKind, SettingsError, VmId, VmState,
     host::Host,
     ledger::Promise,
-    vm::{Counters, Vm},
+    vm::{Counters, Machine, Vm},
 };
 
 /// Between two ticks while nothing is urgent: demand sinks and silence grows
@@ -63,6 +64,9 @@ pub struct Engine {
     short_at: Instant,
     /// Memory that the last decision wished for growth that is expected.
     headroom: Bytes,
+    /// What the last decision looked at: kept for its allocation alone, which
+    /// is large enough that the next would fetch it from the kernel anew.
+    entries: Vec<Entry>,
     effects: Vec<Effect>,
 }
 
@@ -80,6 +84,7 @@ impl Engine {
             hungry: false,
             short_at: Instant::default(),
             headroom: Bytes::ZERO,
+            entries: Vec::new(),
             effects: Vec::new(),
         }
     }
@@ -119,6 +124,10 @@ impl Engine {
 
     fn vm(&self, id: VmId) -> Option<&Vm> {
         self.vms.get(id.0 as usize)?.as_ref()
+    }
+
+    fn machine(&self, id: VmId) -> Option<&Machine> {
+        self.vm(id)?.machine.as_ref()
     }
 
     fn vm_mut(&mut self, id: VmId) -> Option<&mut Vm> {

@@ -4,162 +4,42 @@
 //! elastic VMs ──▶ entitle: what each should have   (minimum, demand, buffer: ranks)
 //!             ──▶ grant:   what fits now is given  (demand, then resets, then buffers)
 //!             ──▶ admit:   starts take what nobody is entitled to
-//!             ──▶ prepare: growth that is expected takes what is left
+//!             ──▶ hopes:   growth that is expected takes what is left
 //!             ──▶ reclaim: what was missing is asked back from surplus, and only that
 //! ```
 //! Shares are weighted max-min within a rank ([`crate::share()`]); a rank is
 //! served only when the one before is. Memory on its way back counts as coming
 //! once, so nothing is asked twice.
 
+mod entry;
+
 use dynmem_units::Bytes;
 
+pub(super) use self::entry::Entry;
+use self::entry::{blocks, bytes};
 use super::{Engine, PendingStart};
 use crate::{
     Instant, VmId, VmState,
-    share::{Claim, fraction, share},
-    vm::{Machine, Vm},
+    share::{fraction, share},
 };
 
 /// For so long after somebody was short, headroom waits: reclaim is patient.
 const PATIENCE_MS: u64 = 5_000;
+/// The last of a settled buffer is given if it is more than this. Blocks: 8 MiB.
+const REST_MIN: u64 = 4;
 /// Headroom that is missing is asked for when it is this much. Blocks: 32 MiB.
 const HEADROOM_STEP: u64 = 16;
 /// A start that waits longer than this for reclaimed memory is refused.
 const START_PATIENCE_MS: u64 = 120_000;
 
-/// One elastic VM in a decision. Amounts are in blocks.
-struct Entry {
-    id: VmId,
-    weight: u64,
-    /// What it may not or can't sink below now: its minimum, what a stuck one
-    /// holds, what virtio-mem can't unplug.
-    floor: u64,
-    /// What its last report asked for.
-    needs: u64,
-    /// The same, sinking patiently.
-    demand: u64,
-    target: u64,
-    /// The target, and room for growth that is expected now.
-    hope: u64,
-    /// What it needed a while ago, and the most that it grew from there before.
-    base: u64,
-    surge: u64,
-    /// Its demand has not risen for a while.
-    settled: bool,
-    /// It has not been watched for long: others tell how it may grow.
-    young: bool,
-    /// The most that it may have.
-    most: u64,
-    /// The part of the buffer that may be missing before it is refilled.
-    slack: u64,
-    /// The last decision could not give it all that it wanted.
-    waiting: bool,
-    /// What it has been promised.
-    promised: u64,
-    /// What is charged already, overhead excluded: promised, or still held.
-    covered: u64,
-    /// What it should have: the outcome of [`entitle`].
-    entitled: u64,
-    /// What it gets now: the outcome of [`grant`]; zero for nothing new.
-    granted: u64,
-}
-
-fn blocks(bytes: Bytes) -> u64 {
-    bytes.get() / Bytes::BLOCK.get()
-}
-
-fn bytes(blocks: u64) -> Bytes {
-    Bytes::BLOCK.scale(blocks, 1)
-}
-
-/// The blocks charged for a machine's own memory.
-fn covered(machine: &Machine) -> u64 {
-    blocks(machine.charge().saturating_sub(machine.devices.overhead))
-}
-
-impl Entry {
-    fn new(now: Instant, id: VmId, vm: &Vm, machine: &Machine) -> Self {
-        let promised = blocks(machine.promise.assigned());
-        let minimum = blocks(vm.settings.minimum);
-        let pinned = if machine.stall.pinned(now) { blocks(machine.devices.plugged) + 1 } else { 0 };
-        let stuck = if machine.stall.resting(now) { promised } else { 0 };
-        let floor = minimum.max(stuck).max(pinned);
-        let (wanted, demand) = (vm.target(machine), vm.demand(machine));
-        // A device that did not take memory is not given any while it rests.
-        let most = if machine.stall.rests_from_growing(now) { floor } else { u64::MAX };
-        let target = blocks(wanted).max(floor).min(most);
-        let demand_blocks = blocks(demand).clamp(floor, target);
-        Self {
-            id,
-            weight: u64::from(vm.settings.weight.get()),
-            floor,
-            needs: blocks(machine.demand.measured().align_up(Bytes::BLOCK)).clamp(floor, demand_blocks),
-            demand: demand_blocks,
-            target,
-            hope: blocks(vm.hope(now, machine)).max(target).min(most.max(target)),
-            base: blocks(machine.growth.base()),
-            surge: blocks(machine.growth.surge()),
-            settled: machine.demand.settled(now),
-            young: machine.growth.young(now),
-            most: blocks(vm.settings.maximum).min(most).max(target),
-            slack: blocks(Vm::slack(wanted, demand)),
-            waiting: machine.waiting,
-            promised,
-            covered: covered(machine),
-            entitled: floor,
-            granted: 0,
-        }
-    }
-
-    /// True if less than its demand, or its minimum, has been promised.
-    fn in_need(&self) -> bool {
-        self.promised < self.demand
-    }
-
-    /// Blocks promised beyond what it is entitled to.
-    fn surplus(&self) -> u64 {
-        self.promised.saturating_sub(self.entitled)
-    }
-
-    /// The part of the surplus that it will not miss: it is not expected to
-    /// grow into it, nor would the buffer be refilled from it at once. None
-    /// while it still owes what it was asked for.
-    fn idle_surplus(&self) -> u64 {
-        let owes = self.covered > self.promised;
-        if owes { 0 } else { self.promised.saturating_sub(self.entitled.max(self.hope) + self.slack) }
-    }
-
-    /// What to grow to for growth that is expected, or for the last of the
-    /// buffer once demand has settled, if that is worth an operation now.
-    fn hopes(&self) -> Option<u64> {
-        let worth = self.promised + self.slack < self.hope || (self.settled && self.promised < self.hope);
-        worth.then_some(self.hope)
-    }
-
-    /// What it would lack if it grew now as it did before, or, while it is
-    /// young, as anybody did (`surge_max`).
-    fn exposure(&self, surge_max: u64) -> u64 {
-        let surge = if self.young { surge_max } else { self.surge };
-        (self.base + surge).min(self.most).saturating_sub(self.promised.max(self.target))
-    }
-
-    /// What to grow to, if growing is worth an operation now.
-    fn wants(&self) -> Option<u64> {
-        let missing = self.entitled.saturating_sub(self.promised);
-        // Where buffers are short, a quarter is one of what there is.
-        let slack = self.slack.min(self.entitled.saturating_sub(self.demand) / 4);
-        (missing > 0 && (self.in_need() || self.waiting || missing > slack)).then_some(self.entitled)
-    }
-}
-
-/// Grants the entries that `rank` selects the level that it says: in full if
-/// that fits, else what is free by weight. Memory on its way back from a VM is
-/// its own again for free.
-fn grant(entries: &mut [Entry], purse: &mut Purse, rank: fn(&Entry) -> Option<u64>) {
-    let (mut claims, mut claimants) = (Vec::new(), Vec::new());
-    for entry in entries.iter_mut() {
+/// Grants `growing` VMs the level that `rank` says, if any: in full if that
+/// fits, else what is free by weight. Memory on its way back from a VM is its
+/// own again for free.
+fn grant(growing: &mut [&mut Entry], purse: &mut Purse, rank: fn(&Entry) -> Option<u64>) {
+    let (mut claims, mut claimants) = (Vec::with_capacity(growing.len()), Vec::with_capacity(growing.len()));
+    for entry in growing {
         let Some(level) = rank(entry) else { continue };
-        claims.push(Claim { weight: entry.weight, floor: entry.granted.max(entry.covered).min(level), ceiling: level });
+        claims.push(entry.claim(entry.granted.max(entry.covered).min(level), level));
         claimants.push(entry);
     }
     let floors: u64 = claims.iter().map(|claim| claim.floor).sum();
@@ -215,10 +95,7 @@ fn share_on_top(
     floor: fn(&Entry) -> u64,
     ceiling: fn(&Entry) -> u64,
 ) {
-    let claims: Vec<_> = entries
-        .iter()
-        .map(|entry| Claim { weight: entry.weight, floor: floor(entry), ceiling: ceiling(entry) })
-        .collect();
+    let claims: Vec<_> = entries.iter().map(|entry| entry.claim(floor(entry), ceiling(entry))).collect();
     for (entry, share) in entries.iter_mut().zip(share(room, &claims)) {
         entry.entitled = base(entry) + share;
     }
@@ -247,6 +124,10 @@ struct Survey {
     needs: u64,
     demands: u64,
     targets: u64,
+    /// The sum of what may be missing from buffers, and the largest growth that
+    /// any of them has shown. Blocks.
+    slack: u64,
+    surge_max: u64,
     /// Machines held before a reset, and the blocks that each needs.
     resets: Vec<(VmId, u64)>,
 }
@@ -261,9 +142,10 @@ impl Engine {
         let resets = within_reach(std::mem::take(&mut survey.resets), left);
         let reset_needs: u64 = resets.iter().map(|(_, needs)| needs).sum();
         let plenty = entitle(&mut survey, reset_needs);
-        let Survey { mut entries, mut purse, room, targets, .. } = survey;
+        let Survey { mut entries, mut purse, room, targets, slack, surge_max, .. } = survey;
 
-        grant(&mut entries, &mut purse, |entry| entry.in_need().then_some(entry.demand.min(entry.entitled)));
+        let mut growing: Vec<_> = entries.iter_mut().filter(|entry| entry.wants()).collect();
+        grant(&mut growing, &mut purse, |entry| entry.in_need().then_some(entry.demand.min(entry.entitled)));
         for (id, needs) in resets {
             if needs <= purse.free {
                 purse.free -= needs;
@@ -273,42 +155,54 @@ impl Engine {
                 purse.free = 0;
             }
         }
-        grant(&mut entries, &mut purse, Entry::wants);
-        self.order_growth(now, &mut entries, &mut purse);
+        grant(&mut growing, &mut purse, |entry| Some(entry.entitled));
+        self.order_growth(now, growing, &mut purse);
         // Only surplus above target is touched for a start; a stuck VM's target is what it holds.
         self.admit_starts(now, &mut purse, room.saturating_sub(targets).saturating_sub(reset_needs));
         if purse.short > 0 || !plenty {
             self.short_at = now;
         } else {
-            self.prepare(now, &mut entries, &mut purse);
+            // What refilling every buffer may take is not spent on hopes: the
+            // next relief must find it.
+            let kept = slack.min(purse.free);
+            purse.free -= kept;
+            self.serve_hopes(now, &mut entries, &mut purse);
+            purse.free += kept;
+            self.wish_headroom(now, &entries, &mut purse, surge_max);
         }
         self.hungry = purse.short > 0 || purse.wished > 0;
         self.headroom = bytes(purse.wished);
         self.reclaim(now, &mut entries, &purse);
+        self.entries = entries;
     }
 
     /// Everybody has demand and buffer: what is left is for growth that is
-    /// expected now, and for the largest that any guest may begin.
-    fn prepare(&mut self, now: Instant, entries: &mut [Entry], purse: &mut Purse) {
-        // What refilling every buffer may take is not spent on hopes: the
-        // next relief must find it.
-        let kept = entries.iter().map(|entry| entry.slack).sum::<u64>().min(purse.free);
-        purse.free -= kept;
-        grant(entries, purse, Entry::hopes);
-        for entry in entries.iter_mut() {
-            let Some(wanted) = entry.hopes() else { continue };
+    /// expected now.
+    fn serve_hopes(&mut self, now: Instant, entries: &mut [Entry], purse: &mut Purse) {
+        let settled = |id| self.machine(id).is_some_and(|machine| machine.demand.settled(now));
+        let mut hoping: Vec<_> = entries.iter_mut().filter(|entry| entry.hopes(|| settled(entry.id))).collect();
+        grant(&mut hoping, purse, |entry| Some(entry.hope));
+        for entry in hoping {
             purse.free += entry.granted.saturating_sub(entry.covered);
             let reached = self.grow_to(now, entry, purse);
-            purse.wished += wanted.saturating_sub(reached.max(entry.covered));
+            purse.wished += entry.hope.saturating_sub(reached.max(entry.covered));
             entry.promised = reached;
         }
-        purse.free += kept;
-        if now.millis_since(self.short_at) < PATIENCE_MS {
+    }
+
+    /// Once nobody has been short for a while, memory is wished for the largest
+    /// growth that any guest may begin.
+    fn wish_headroom(&self, now: Instant, entries: &[Entry], purse: &mut Purse, surge_max: u64) {
+        // Everybody has been promised where it comes from: nobody lacks more than the surge.
+        let enough = surge_max < purse.free + HEADROOM_STEP;
+        if enough || now.millis_since(self.short_at) < PATIENCE_MS {
             return;
         }
-        let surge_max = entries.iter().map(|entry| entry.surge).max().unwrap_or(0);
-        let exposure = entries.iter().map(|entry| entry.exposure(surge_max)).max().unwrap_or(0);
-        let missing = exposure.saturating_sub(purse.free);
+        let exposure = |entry: &Entry| {
+            let vm = self.vm(entry.id)?;
+            Some(entry.exposure(now, vm, vm.machine.as_ref()?, surge_max))
+        };
+        let missing = entries.iter().filter_map(exposure).max().unwrap_or(0).saturating_sub(purse.free);
         // The pool is refilled in pieces that are worth an operation.
         if missing >= HEADROOM_STEP {
             purse.wished = purse.wished.max(missing);
@@ -318,9 +212,11 @@ impl Engine {
     /// Lets demand sink to now, and collects all that a decision looks at, in
     /// one pass: with ten thousand VMs, reading them is most of the work.
     fn survey(&mut self, now: Instant) -> Survey {
-        let mut entries = Vec::with_capacity(self.vms.len());
+        let mut entries = std::mem::take(&mut self.entries);
+        entries.clear();
+        entries.reserve(self.vms.len());
         let mut resets = Vec::new();
-        let (mut needs, mut demands, mut targets) = (0, 0, 0);
+        let (mut needs, mut demands, mut targets, mut slack, mut surge_max) = (0, 0, 0, 0, Bytes::ZERO);
         let (mut charged, mut elastic, mut returning) = (Bytes::ZERO, Bytes::ZERO, Bytes::ZERO);
         for (id, vm) in (0_u32..).map(VmId).zip(&mut self.vms) {
             let Some(vm) = vm.as_mut() else { continue };
@@ -328,18 +224,23 @@ impl Engine {
             if machine.silent_since.is_none() {
                 machine.demand.sink(now);
             }
-            charged = charged.saturating_add(machine.charge());
+            let charge = machine.charge();
+            charged = charged.saturating_add(charge);
             if machine.reset_held && machine.known && vm.state == VmState::Starting {
                 resets.push((id, blocks(machine.reset_needs().align_up(Bytes::BLOCK))));
             }
             let Some(machine) = vm.elastic() else { continue };
-            elastic = elastic.saturating_add(machine.charge().saturating_sub(machine.devices.overhead));
-            let coming = machine.stall.coming(now, machine.returning(), machine.devices.assigned());
-            returning = returning.saturating_add(coming);
-            let entry = Entry::new(now, id, vm, machine);
+            let covered = charge.saturating_sub(machine.devices.overhead);
+            elastic = elastic.saturating_add(covered);
+            // Asked back, and the devices still hold it, or may.
+            let outstanding = covered.saturating_sub(machine.promise.assigned());
+            returning = returning.saturating_add(machine.stall.coming(now, outstanding, machine.devices.assigned()));
+            let entry = Entry::new(now, id, vm, machine, covered);
             needs += entry.needs;
             demands += entry.demand;
             targets += entry.target;
+            slack += entry.slack;
+            surge_max = surge_max.max(machine.growth.surge());
             entries.push(entry);
         }
         let capacity = self.host.capacity();
@@ -351,33 +252,39 @@ impl Engine {
             wished: 0,
         };
         let room = blocks(capacity.saturating_sub(charged.saturating_sub(elastic)));
-        Survey { entries, purse, room, needs, demands, targets, resets }
+        Survey { entries, purse, room, needs, demands, targets, slack, surge_max: blocks(surge_max), resets }
     }
 
     /// Orders what the entries were granted, and counts what they still lack.
-    fn order_growth(&mut self, now: Instant, entries: &mut [Entry], purse: &mut Purse) {
-        for entry in entries {
-            let Some(wanted) = entry.wants() else { continue };
-            let set_aside = entry.granted.saturating_sub(entry.covered);
-            purse.free += set_aside;
+    fn order_growth(&mut self, now: Instant, growing: Vec<&mut Entry>, purse: &mut Purse) {
+        self.effects.reserve(growing.len()); // growing it by and by copies it several times
+        for entry in growing {
+            let wanted = entry.entitled;
+            purse.free += entry.granted.saturating_sub(entry.covered);
             let reached = self.grow_to(now, entry, purse);
-            if let Some(machine) = self.vm_mut(entry.id).and_then(|vm| vm.machine.as_mut()) {
-                machine.waiting = reached < wanted;
-            }
             purse.short += wanted.saturating_sub(reached.max(entry.covered));
-            entry.promised = reached;
             // What was set aside for it is spent now, or free again.
             entry.granted = 0;
-            entry.covered = self.vm(entry.id).and_then(|vm| vm.machine.as_ref()).map_or(0, covered);
+            let waits = reached < wanted;
+            if reached == entry.promised && waits == entry.waiting {
+                continue; // nothing has changed: its machine needn't be looked at
+            }
+            entry.promised = reached;
+            let Some(machine) = self.vm_mut(entry.id).and_then(|vm| vm.machine.as_mut()) else { continue };
+            machine.waiting = waits;
+            entry.covered = blocks(machine.charge().saturating_sub(machine.devices.overhead));
         }
     }
 
     /// Orders what was granted, or as much of it as is really free: the two
     /// devices move in whole steps, and while they trade places both count.
     fn grow_to(&mut self, now: Instant, entry: &Entry, purse: &mut Purse) -> u64 {
-        let Some(machine) = self.vm(entry.id).and_then(|vm| vm.machine.as_ref()) else { return entry.promised };
-        let charge = machine.charge();
         let mut level = entry.granted;
+        if level <= entry.promised {
+            return entry.promised;
+        }
+        let Some(machine) = self.machine(entry.id) else { return entry.promised };
+        let charge = machine.charge();
         for _ in 0..4 {
             if level <= entry.promised {
                 break;
@@ -430,21 +337,26 @@ impl Engine {
         if wished == 0 {
             return;
         }
-        let taken = self.take(now, entries, wished, Entry::idle_surplus);
-        self.take(now, entries, short.saturating_sub(taken), Entry::surplus);
+        let mut giving: Vec<_> = entries.iter_mut().filter(|entry| entry.surplus() > 0).collect();
+        self.effects.reserve(giving.len());
+        let taken = self.take(now, &mut giving, wished, Entry::idle_surplus);
+        self.take(now, &mut giving, short.saturating_sub(taken), Entry::surplus);
     }
 
     /// Asks `wanted` back from what `surplus` says that each can give, in
     /// proportion to it; says how much was asked.
-    fn take(&mut self, now: Instant, entries: &mut [Entry], wanted: u64, surplus: fn(&Entry) -> u64) -> u64 {
+    fn take(&mut self, now: Instant, giving: &mut [&mut Entry], wanted: u64, surplus: fn(&Entry) -> u64) -> u64 {
         if wanted == 0 {
             return 0;
         }
-        let all: u64 = entries.iter().map(surplus).sum();
+        let all: u64 = giving.iter().map(|entry| surplus(entry)).sum();
         let wanted = wanted.min(all);
         let mut missing = wanted;
-        for entry in entries {
-            let (whole, remainder) = fraction(surplus(entry), wanted, all.max(1));
+        for entry in giving {
+            if missing == 0 {
+                break;
+            }
+            let (whole, remainder) = fraction(surplus(entry), wanted, all);
             let part = (whole + u64::from(remainder > 0)).min(missing);
             missing -= part;
             if part > 0 {
@@ -456,9 +368,10 @@ impl Engine {
     }
 
     fn shrink_to(&mut self, now: Instant, id: VmId, level: Bytes) {
-        let Some(machine) = self.vm(id).and_then(|vm| vm.machine.as_ref()) else { return };
-        let promise = machine.plan_within(now, level, machine.charge());
-        if machine.charge_with(promise) <= machine.charge() {
+        let Some(machine) = self.machine(id) else { return };
+        let charge = machine.charge();
+        let promise = machine.plan_within(now, level, charge);
+        if machine.charge_with(promise) <= charge {
             self.order(now, id, promise);
         }
     }
