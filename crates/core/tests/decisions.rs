@@ -2,11 +2,11 @@
 
 mod world;
 
-use dynmem_core::{DemandModel, Effect, Event, Exit, MemorySettings, Refusal, VmId, VmState};
+use dynmem_core::{DemandModel, Effect, Event, Exit, GuestReport, MemorySettings, Refusal, VmId, VmState};
 use world::{
     buffered,
     hand::{Hand, deeds, order},
-    mib,
+    mib, report,
 };
 
 /// Settings with which demand is what programs were promised, and so independent
@@ -157,4 +157,60 @@ fn starts_that_fit_go_at_once_and_take_no_byte_twice() {
     assert_eq!(deeds(hand.holds(fat, 724)), [Effect::Launch(second), order(fat, 1024, 424)]);
     hand.after(100);
     assert_eq!(deeds(hand.holds(fat, 424)), [Effect::Launch(third)]);
+}
+
+#[test]
+fn what_is_free_now_goes_to_demand_before_buffers_that_others_will_fill() {
+    let mut hand = Hand::new(2324);
+    let other = hand.booting(settings(300, 300, 300));
+    let fat = hand.running(settings(128, 1024, 1024), 40);
+    let needy = hand.running(settings(128, 400, 700), 304);
+    let calm = hand.running(buffered(50, settings(128, 600, 900)), 584);
+    hand.after(10);
+    hand.reports(needy, 684);
+    assert_eq!(hand.vm(fat).promised, mib(424), "300 for a buffer and 300 for demand");
+    hand.after(10);
+    let effects = deeds(hand.send(other, Event::Exited(Exit::Clean)));
+    assert_eq!(effects, [order(needy, 400, 700)]);
+    hand.after(100);
+    assert_eq!(deeds(hand.holds(fat, 424)), [order(calm, 600, 900)]);
+}
+
+#[test]
+fn who_still_owes_memory_is_not_asked_again_while_another_is_idle() {
+    let mut hand = Hand::new(3072);
+    let owes = hand.running(settings(128, 1024, 1024), 40);
+    let booting = hand.booting(settings(128, 1024, 1024));
+    let busy = hand.running(settings(128, 1024, 1824), 1008);
+    assert_eq!(hand.vm(owes).promised, mib(1024 - 206), "1024 and its buffer: 1230");
+    hand.after(10);
+    hand.reports(booting, 40);
+    hand.after(10);
+    hand.reports(busy, 1504);
+    assert_eq!([owes, booting].map(|vm| hand.vm(vm).promised), [mib(1024 - 206), mib(1024 - 594)]);
+}
+
+#[test]
+fn growth_that_a_guest_announces_is_met_before_it_comes() {
+    let mut hand = Hand::new(4096);
+    let vm = hand.running(world::settings(256, 512, 2048), 300);
+    hand.after(1_000);
+    hand.after(10);
+    let announces = GuestReport { committed: Some(mib(900)), ..report(mib(512), mib(300)) };
+    assert_eq!(deeds(hand.send(vm, Event::Report(announces))), [order(vm, 512, 916)], "600 more than the 316 in use");
+    assert_eq!(hand.vm(vm).demand, mib(316), "which is not demand yet");
+}
+
+#[test]
+fn the_last_of_a_buffer_is_filled_once_demand_has_settled() {
+    let mut hand = Hand::new(4096);
+    let vm = hand.running(settings(128, 1150, 2048), 984);
+    let mut filled_after = 0;
+    while hand.vm(vm).promised < hand.vm(vm).target && filled_after < 60 {
+        filled_after += 1;
+        hand.after(1_000);
+        hand.reports(vm, 984);
+    }
+    assert_eq!(hand.vm(vm).promised, mib(1200));
+    assert!((29..=31).contains(&filled_after), "a quarter of it was missing for {filled_after} s");
 }
