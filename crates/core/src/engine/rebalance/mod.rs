@@ -25,8 +25,6 @@ use crate::{
 
 /// For so long after somebody was short, headroom waits: reclaim is patient.
 const PATIENCE_MS: u64 = 5_000;
-/// The last of a settled buffer is given if it is more than this. Blocks: 8 MiB.
-const REST_MIN: u64 = 4;
 /// Headroom that is missing is asked for when it is this much. Blocks: 32 MiB.
 const HEADROOM_STEP: u64 = 16;
 /// A start that waits longer than this for reclaimed memory is refused.
