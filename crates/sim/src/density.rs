@@ -28,9 +28,9 @@ pub const MINIMUM_MIB: u64 = 512;
 /// The policy finds its way for so long before anything counts.
 const WARM_UP_MS: u64 = 120_000;
 /// The smallest host is found to one part in this many.
-const PRECISION: u64 = 100;
+const PRECISION: u64 = 50;
 /// The first host tried has so many such parts more than the clairvoyant's.
-const FIRST_TRY: u64 = 3;
+const FIRST_TRY: u64 = 1;
 /// Hosts beyond this many times the clairvoyant's are not tried.
 const HOPELESS: u64 = 2;
 

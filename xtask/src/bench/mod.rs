@@ -29,7 +29,7 @@ pub(crate) struct Options {
     /// For `policy`: a recorded trace to measure density on (docs/simulator.md says in what form)
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
-    /// For `policy`: draws each scenario to a file in this folder
+    /// For `policy`: the folder for the drawings, target/bench/policy if none is named
     #[arg(long, value_name = "FOLDER")]
     plots: Option<PathBuf>,
 }

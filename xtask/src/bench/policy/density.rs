@@ -14,10 +14,10 @@ use crate::{report::Metric, sim::Manager};
 
 /// VMs on a host, as published comparisons have them.
 const VMS: usize = 30;
-/// Draws for us; each takes some twenty seconds.
+/// Draws for us; each takes some ten seconds.
 const DRAWS: u64 = 100;
 /// Draws for each peer: most need far larger hosts, and none is near.
-const DRAWS_OF_PEERS: u64 = 2;
+const DRAWS_OF_PEERS: u64 = 1;
 const DRAWS_QUICK: u64 = 1;
 
 /// Reads the trace, which must have VMs for a host.

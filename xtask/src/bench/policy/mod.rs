@@ -37,19 +37,17 @@ pub(super) fn run(options: &super::Options) -> Result<()> {
         return run_optimised();
     }
     let seeds = if options.quick { SEEDS_QUICK } else { SEEDS };
-    if let Some(folder) = &options.plots {
-        fs::create_dir_all(folder).with_context(|| format!("Could not create {}", folder.display()))?;
-    }
+    let folder = options.plots.clone().unwrap_or_else(|| shell::target_dir().join("bench/policy"));
+    fs::create_dir_all(&folder).with_context(|| format!("Could not create {}", folder.display()))?;
     let trace = options.trace.as_deref().map(density::open).transpose()?;
     let mut scenes = Vec::new();
     for scenario in scenario::ALL {
         let scene = Scene::live(scenario, seeds)?;
         eprintln!("{scene}");
-        if let Some(folder) = &options.plots {
-            scene.draw(scenario, folder)?;
-        }
+        scene.draw(scenario, &folder, options.quick)?;
         scenes.push(scene);
     }
+    eprintln!("What everybody needed and held is drawn in {}\n", folder.display());
     let all = Scene::of_all_that_fit(&scenes);
     eprintln!("{all}");
     let mut metrics = headline::metrics(&scenes, &all);
@@ -159,15 +157,20 @@ impl Scene {
         metrics
     }
 
-    /// Draws what everybody needed, and what they held under us and under the
-    /// strongest peer.
-    fn draw(&self, scenario: Scenario, folder: &Path) -> Result<()> {
+    /// Draws what everybody needed and held, a file for each manager; for us
+    /// alone if `quick`.
+    fn draw(&self, scenario: Scenario, folder: &Path, quick: bool) -> Result<()> {
         let plan = scenario.plan(1);
-        let managers: Vec<Manager> = [Some(Manager::Dynmem), self.strongest_peer()].into_iter().flatten().collect();
+        let managers = if quick { vec![Manager::Dynmem] } else { Manager::all() };
         let remember = Remember { memory: true, ..Remember::default() };
         let outcomes = in_parallel(&managers, |manager| live(plan.clone(), *manager, remember));
-        let path = folder.join(format!("{}.svg", self.name));
-        time_plot(&path, &format!("{}: {}", self.name, self.about), &panels(&plan, &outcomes))
+        for outcome in outcomes {
+            let policy = outcome.manager.name();
+            let path = folder.join(format!("{}-{policy}.svg", self.name));
+            let title = format!("{} under {policy}: {}", self.name, self.about);
+            time_plot(&path, &title, &panels(&plan, &[outcome]))?;
+        }
+        Ok(())
     }
 }
 

@@ -11,6 +11,10 @@ use crate::{
     vm::{Machine, Vm},
 };
 
+/// The last of a settled buffer is given if it is more than this. Blocks: 8 MiB,
+/// as [`Vm::slack`]'s least.
+const REST_MIN: u64 = 4;
+
 /// One elastic VM in a decision. Amounts are in blocks.
 #[derive(Debug)]
 pub(in crate::engine) struct Entry {
@@ -113,7 +117,7 @@ impl Entry {
     /// growth that is expected, or, once its demand has `settled`, for the last
     /// of the buffer.
     pub(super) fn hopes(&self, settled: impl FnOnce() -> bool) -> bool {
-        self.promised + self.slack < self.hope || (self.promised < self.hope && settled())
+        self.promised + self.slack < self.hope || (self.promised + REST_MIN < self.hope && settled())
     }
 
     /// What it would lack if it grew now as it did before, or, while it is
