@@ -180,6 +180,12 @@ mod tests {
     }
 
     #[test]
+    fn no_weight_counts_as_the_least_and_a_ceiling_beyond_the_capacity_as_the_capacity() {
+        assert_eq!(share(10, &[claim(0, 0, 100), claim(1, 0, 100)]), [5, 5]);
+        assert_eq!(share(10, &[claim(10_000, 0, 1 << 62), claim(10_000, 0, 1 << 62)]), [5, 5]);
+    }
+
+    #[test]
     fn shares_of_the_largest_hosts_are_exact_too() {
         assert_eq!(fraction(10_000, 1 << 60, 30_000), ((1 << 60) / 3, 10_000));
         let claims = [claim(10_000, 0, 1 << 61), claim(5_000, 0, 1 << 61), claim(5_000, 0, 1 << 61)];

@@ -257,6 +257,18 @@ mod tests {
     }
 
     #[test]
+    fn an_order_to_turn_has_the_full_time_and_one_for_more_of_the_same_has_not() {
+        for (settled, grows, stuck_at) in [(false, false, 5), (false, true, 9), (true, false, 9)] {
+            let mut stall = Stall::default();
+            stall.ordered(Instant(0), Bytes::from_mib(512), true, false);
+            assert_eq!(stare(&mut stall, 0, 4, promise(200, 0), devices(512, 0)), []);
+            stall.ordered(Instant(4_000), Bytes::from_mib(512), settled, grows);
+            let changes = stare(&mut stall, 5, 4, promise(200, 0), devices(512, 0));
+            assert_eq!(changes, [(stuck_at, StallChange::Stuck)], "settled {settled}, grows {grows}");
+        }
+    }
+
+    #[test]
     fn what_is_waited_for_follows_the_speed_shown_since_the_order() {
         const fn mib(mib: u64) -> Bytes {
             Bytes::from_mib(mib)
