@@ -48,6 +48,39 @@ fn grant(growing: &mut [&mut Entry], purse: &mut Purse, rank: fn(&Entry) -> Opti
     }
 }
 
+/// Somebody who can give, and what was promised before anything was asked.
+struct Giving<'a> {
+    entry: &'a mut Entry,
+    promised_before: u64,
+}
+
+impl<'a> Giving<'a> {
+    fn new(entry: &'a mut Entry) -> Self {
+        Self { promised_before: entry.promised, entry }
+    }
+}
+
+/// Takes `wanted` from what `surplus` says that each can give, in proportion to
+/// it; says how much that is.
+fn take(giving: &mut [Giving<'_>], wanted: u64, surplus: fn(&Entry) -> u64) -> u64 {
+    if wanted == 0 {
+        return 0;
+    }
+    let all: u64 = giving.iter().map(|one| surplus(one.entry)).sum();
+    let wanted = wanted.min(all);
+    let mut missing = wanted;
+    for one in giving {
+        if missing == 0 {
+            break;
+        }
+        let (whole, remainder) = fraction(surplus(one.entry), wanted, all);
+        let part = (whole + u64::from(remainder > 0)).min(missing);
+        missing -= part;
+        one.entry.promised -= part;
+    }
+    wanted
+}
+
 /// The held resets that fit into what demand has `left`, smallest first: one
 /// that does not must not keep memory from those that do.
 fn within_reach(mut resets: Vec<(VmId, u64)>, mut left: u64) -> Vec<(VmId, u64)> {
@@ -335,34 +368,15 @@ impl Engine {
         if wished == 0 {
             return;
         }
-        let mut giving: Vec<_> = entries.iter_mut().filter(|entry| entry.surplus() > 0).collect();
+        let mut giving: Vec<Giving> = entries.iter_mut().filter(|entry| entry.surplus() > 0).map(Giving::new).collect();
+        let taken = take(&mut giving, wished, Entry::idle_surplus);
+        take(&mut giving, short.saturating_sub(taken), Entry::surplus);
         self.effects.reserve(giving.len());
-        let taken = self.take(now, &mut giving, wished, Entry::idle_surplus);
-        self.take(now, &mut giving, short.saturating_sub(taken), Entry::surplus);
-    }
-
-    /// Asks `wanted` back from what `surplus` says that each can give, in
-    /// proportion to it; says how much was asked.
-    fn take(&mut self, now: Instant, giving: &mut [&mut Entry], wanted: u64, surplus: fn(&Entry) -> u64) -> u64 {
-        if wanted == 0 {
-            return 0;
-        }
-        let all: u64 = giving.iter().map(|entry| surplus(entry)).sum();
-        let wanted = wanted.min(all);
-        let mut missing = wanted;
-        for entry in giving {
-            if missing == 0 {
-                break;
-            }
-            let (whole, remainder) = fraction(surplus(entry), wanted, all);
-            let part = (whole + u64::from(remainder > 0)).min(missing);
-            missing -= part;
-            if part > 0 {
-                entry.promised -= part;
+        for Giving { entry, promised_before } in giving {
+            if entry.promised < promised_before {
                 self.shrink_to(now, entry.id, bytes(entry.promised));
             }
         }
-        wanted
     }
 
     fn shrink_to(&mut self, now: Instant, id: VmId, level: Bytes) {
