@@ -5,7 +5,7 @@
 //!          ▲                                                     │
 //!          └────────── effects: orders, launches, resets ◀───────┘
 //! ```
-//! Everything that a policy is told passes [`World::input`], where checks and
+//! Everything that a policy is told passes `World::input`, where checks and
 //! stories look on.
 
 mod effects;
