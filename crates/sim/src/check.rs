@@ -114,13 +114,18 @@ impl Check {
         (before != Bytes::MAX).then_some(before)
     }
 
-    /// 1: never oversubscribed; 10: and the ledger knows all that could be held.
-    fn ledger(&mut self, world: &World, engine: &Engine) {
-        let charged: Bytes = world.vms().iter().map(SimVm::charge).sum();
-        let lendable = world.lendable();
+    /// 1: never oversubscribed. Says what machines could hold.
+    fn oversubscription(&mut self, world: &World) -> Bytes {
+        let (charged, lendable) = (world.charged(), world.lendable());
         if charged > lendable {
             self.fail(world, 1, format!("machines could hold {charged} of {lendable}"));
         }
+        charged
+    }
+
+    /// 1: never oversubscribed; 10: and the ledger knows all that could be held.
+    fn ledger(&mut self, world: &World, engine: &Engine) {
+        let charged = self.oversubscription(world);
         let ledger = engine.host_snapshot().charged;
         if !self.recovering && ledger < charged {
             self.fail(world, 10, format!("the ledger says {ledger}, machines could hold {charged}"));
@@ -199,10 +204,7 @@ impl Check {
         }
         self.recovering = false;
         let Some(engine) = world.policy().engine() else { return };
-        let charged: Bytes = world.vms().iter().map(SimVm::charge).sum();
-        if charged > world.lendable() {
-            self.fail(world, 1, format!("machines could hold {charged} of {}", world.lendable()));
-        }
+        self.oversubscription(world);
         if world.now_ms() / 1000 != self.looked_at_ms / 1000 {
             self.looked_at_ms = world.now_ms();
             let snapshots = engine.vm_snapshots(world.told());

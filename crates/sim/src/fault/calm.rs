@@ -95,7 +95,7 @@ impl Life {
         let engine = self.world.policy().engine()?;
         let snapshots = engine.vm_snapshots(self.world.told());
         let pairs = || self.world.vms().iter().zip(&snapshots).filter(|(_, seen)| moves(seen));
-        let charged: Bytes = self.world.vms().iter().map(SimVm::charge).sum();
+        let charged = self.world.charged();
         let free = self.world.lendable().saturating_sub(charged).min(engine.host_snapshot().available);
         let surplus: Bytes = pairs().map(|(vm, seen)| surplus(vm, seen)).sum();
         let short = pairs().map(|(vm, seen)| (lacks(vm, seen), vm)).max_by_key(|(lacks, _)| *lacks);

@@ -172,6 +172,12 @@ impl World {
         self.plan.host.lendable()
     }
 
+    /// What all machines could hold by the orders given: what a ledger must
+    /// count.
+    pub fn charged(&self) -> Bytes {
+        self.vms.iter().map(SimVm::charge).sum()
+    }
+
     /// Memory of the host that no machine holds, the reserve included.
     pub fn free(&self) -> Bytes {
         let held: Bytes = self.vms.iter().filter_map(|vm| vm.machine.as_ref()).map(held_by).sum();
