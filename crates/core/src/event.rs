@@ -136,7 +136,8 @@ pub enum Input {
     Tick,
 }
 
-/// What the engine wants done.
+/// What the engine wants done. A decision makes many orders: what is larger
+/// than an order, and rare, is boxed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Start this VM's machine; its memory is charged already.
@@ -163,9 +164,9 @@ pub enum Effect {
     /// Let the machine go on.
     Resume(VmId),
     /// A request can't be met, and nothing has changed.
-    Refused(VmId, Refusal),
+    Refused(VmId, Box<Refusal>),
     /// Keep this in the event log.
-    Record(Notice),
+    Record(Box<Notice>),
 }
 
 /// Why a request was refused.

@@ -141,7 +141,7 @@ fn a_start_waits_for_two_minutes_and_the_next_one_behind_it() {
     hand.now = asked.plus_millis(120_000);
     let effects = deeds(hand.after(1_000));
     let refusal = Refusal::NotEnoughMemory { name: "vm1".to_owned(), needs: mib(800), available: mib(300) };
-    assert_eq!(effects, [Effect::Refused(large, refusal), Effect::Launch(small)]);
+    assert_eq!(effects, [Effect::Refused(large, Box::new(refusal)), Effect::Launch(small)]);
 }
 
 #[test]

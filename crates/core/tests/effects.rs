@@ -55,7 +55,7 @@ fn a_request_that_the_state_does_not_take_is_refused_with_the_state() {
     ];
     for (vm, event, request, state) in refused {
         let refusal = Refusal::WrongState { request, name: hand.vm(vm).name, state };
-        assert_eq!(hand.send(vm, event), [Effect::Refused(vm, refusal)]);
+        assert_eq!(hand.send(vm, event), [Effect::Refused(vm, Box::new(refusal))]);
         assert_eq!(hand.state(vm), state);
     }
 }
@@ -98,7 +98,7 @@ fn a_failed_launch_is_told_and_its_memory_is_free_for_the_next() {
     let effects = hand.send(vm, Event::LaunchFailed("QEMU said no".to_owned()));
     assert_eq!(told(&effects, NoticeKind::Failed), ["Can't start vm0: QEMU said no"]);
     let refusal = Refusal::LaunchFailed { name: "vm0".to_owned(), reason: "QEMU said no".to_owned() };
-    assert_eq!(deeds(effects), [Effect::Refused(vm, refusal)]);
+    assert_eq!(deeds(effects), [Effect::Refused(vm, Box::new(refusal))]);
     assert_eq!((hand.state(vm), hand.vm(vm).charge), (VmState::Failed, Bytes::ZERO));
     let next = hand.starting(settings(128, 512, 2048));
     assert_eq!(hand.vm(next).charge, mib(512));
@@ -166,7 +166,7 @@ fn the_stop_of_one_waiting_start_leaves_the_others_in_line() {
     let fat = hand.running(settings(128, 1024, 1024), 40);
     let [first, second] = [0, 1].map(|_| hand.starting(settings(128, 256, 512)));
     let effects = hand.send(first, STOP);
-    assert_eq!(effects, [Effect::Refused(first, Refusal::Cancelled { name: "vm1".to_owned() })]);
+    assert_eq!(effects, [Effect::Refused(first, Box::new(Refusal::Cancelled { name: "vm1".to_owned() }))]);
     hand.after(100);
     assert_eq!(deeds(hand.holds(fat, 600)), [Effect::Launch(second)]);
 }

@@ -52,7 +52,7 @@ impl Engine {
     fn refuse_state(&mut self, id: VmId, request: &'static str) {
         let Some(vm) = self.vm(id) else { return };
         let refusal = Refusal::WrongState { request, name: vm.name.clone(), state: vm.state };
-        self.effects.push(Effect::Refused(id, refusal));
+        self.effects.push(Effect::Refused(id, Box::new(refusal)));
     }
 
     fn forgotten(&mut self, id: VmId) {
@@ -105,7 +105,7 @@ impl Engine {
         vm.reason = Some(refusal.to_string());
         let numbers = vec![("needs_bytes", needs.get()), ("available_bytes", available.get())];
         self.record(Some(id), NoticeKind::StartRefused, refusal.to_string(), numbers);
-        self.effects.push(Effect::Refused(id, refusal));
+        self.effects.push(Effect::Refused(id, Box::new(refusal)));
     }
 
     fn launched(&mut self, now: Instant, id: VmId, devices: DeviceFacts) {
@@ -137,7 +137,7 @@ impl Engine {
         vm.machine = None;
         self.due = true;
         self.record(Some(id), NoticeKind::Failed, refusal.to_string(), Vec::new());
-        self.effects.push(Effect::Refused(id, refusal));
+        self.effects.push(Effect::Refused(id, Box::new(refusal)));
     }
 
     fn adopted(&mut self, now: Instant, id: VmId, devices: DeviceFacts, paused: bool, known: bool) {
@@ -282,7 +282,7 @@ impl Engine {
                 vm.reason = None;
                 let name = vm.name.clone();
                 self.starts.retain(|start| start.vm != id);
-                self.effects.push(Effect::Refused(id, Refusal::Cancelled { name }));
+                self.effects.push(Effect::Refused(id, Box::new(Refusal::Cancelled { name })));
             }
             (Some(machine), state) => {
                 machine.restarting = false;

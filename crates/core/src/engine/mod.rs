@@ -145,7 +145,7 @@ impl Engine {
     }
 
     fn record(&mut self, vm: Option<VmId>, kind: NoticeKind, message: String, numbers: Vec<(&'static str, u64)>) {
-        self.effects.push(Effect::Record(Notice { vm, kind, message, numbers }));
+        self.effects.push(Effect::Record(Box::new(Notice { vm, kind, message, numbers })));
     }
 
     fn host_facts(&mut self, facts: crate::HostFacts) {

@@ -285,11 +285,11 @@ impl World {
                 answer(id, Event::Resumed)
             }
             Effect::Refused(id, refusal) => {
-                self.refusals.push((id, refusal));
+                self.refusals.push((id, *refusal));
                 None
             }
             Effect::Record(notice) => {
-                self.notices.push(notice);
+                self.notices.push(*notice);
                 None
             }
         }

@@ -185,7 +185,7 @@ impl Supervisor {
                     vm.waiters.refused(&refusal);
                 }
             }
-            Effect::Record(notice) => self.record(notice),
+            Effect::Record(notice) => self.record(*notice),
         }
     }
 

@@ -58,7 +58,7 @@ impl Manager {
     fn refuse_state(&mut self, id: VmId, request: &'static str) {
         let Some(vm) = self.vms.get(&id) else { return };
         let refusal = Refusal::WrongState { request, name: vm.name.clone(), state: vm.state };
-        self.effects.push(Effect::Refused(id, refusal));
+        self.effects.push(Effect::Refused(id, Box::new(refusal)));
     }
 
     fn start(&mut self, now: Instant, id: VmId, overhead: Bytes) {
@@ -94,7 +94,7 @@ impl Manager {
         vm.state = VmState::Failed;
         vm.machine = None;
         let name = vm.name.clone();
-        self.effects.push(Effect::Refused(id, Refusal::LaunchFailed { name, reason }));
+        self.effects.push(Effect::Refused(id, Box::new(Refusal::LaunchFailed { name, reason })));
     }
 
     fn adopted(&mut self, id: VmId, devices: DeviceFacts, paused: bool, known: bool) {
@@ -150,7 +150,7 @@ impl Manager {
             vm.state = VmState::Off;
             let name = vm.name.clone();
             self.waiting.retain(|waiting| waiting.vm != id);
-            return self.effects.push(Effect::Refused(id, Refusal::Cancelled { name }));
+            return self.effects.push(Effect::Refused(id, Box::new(Refusal::Cancelled { name })));
         };
         self.waiting.retain(|waiting| waiting.vm != id);
         machine.restarting = false;

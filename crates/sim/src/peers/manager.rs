@@ -253,7 +253,7 @@ impl Manager {
         let Some(vm) = self.vms.get_mut(&id) else { return };
         vm.state = VmState::Off;
         let name = vm.name.clone();
-        self.effects.push(Effect::Refused(id, Refusal::NotEnoughMemory { name, needs, available }));
+        self.effects.push(Effect::Refused(id, Box::new(Refusal::NotEnoughMemory { name, needs, available })));
     }
 
     /// A machine is held before a reset. Managers that know nothing of resets

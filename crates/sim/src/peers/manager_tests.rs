@@ -143,7 +143,7 @@ fn a_start_that_does_not_fit_is_tried_again_each_period_and_refused_after_two_mi
     host.running(A, 3_000, 2_900);
     host.start(B);
     let refused = |effects: &[Effect]| {
-        let no_memory = |effect: &Effect| matches!(effect, Effect::Refused(B, Refusal::NotEnoughMemory { .. }));
+        let no_memory = |effect: &Effect| matches!(effect, Effect::Refused(B, refusal) if matches!(**refusal, Refusal::NotEnoughMemory { .. }));
         effects.iter().any(no_memory)
     };
     assert!(!refused(&host.wait(119_000)));
@@ -156,7 +156,7 @@ fn a_start_that_waits_can_be_cancelled() {
     let mut host = Host::new(Peer::Mom);
     host.running(A, 3_000, 100);
     host.start(B);
-    let cancelled = Effect::Refused(B, Refusal::Cancelled { name: "b".to_owned() });
+    let cancelled = Effect::Refused(B, Box::new(Refusal::Cancelled { name: "b".to_owned() }));
     assert_eq!(host.send(B, Event::Stop { grace_ms: None }), [cancelled]);
     host.send(A, Event::Exited(Exit::Clean));
     assert!(!host.wait(20_000).contains(&Effect::Launch(B)));
