@@ -23,8 +23,11 @@ fn text(group: &MemoryGroup, name: &str) -> String {
 }
 
 fn limit(mib: u64) -> GroupLimit {
-    GroupLimit { soft: Bytes::from_mib(mib), hard: Bytes::from_mib(mib + 64) }
+    GroupLimit { soft: Bytes::from_mib(mib), hard: Bytes::from_mib(mib + 64), swap: Bytes::ZERO }
 }
+
+const V1_HARD: &str = "memory.limit_in_bytes";
+const V1_WITH_SWAP: &str = "memory.memsw.limit_in_bytes";
 
 /// A group in a tree that looks like the unified hierarchy.
 fn v2() -> (TempDir, MemoryGroup) {
@@ -92,14 +95,48 @@ fn version_1_limits_memory_and_forbids_swap() {
 }
 
 #[test]
+fn a_group_that_may_swap_may_swap_so_much_and_no_more() {
+    let paged = GroupLimit { swap: Bytes::from_mib(128), ..limit(512) };
+    let (_mount, group) = v2();
+    group.set_limit(paged).expect("above what is held");
+    assert_eq!((text(&group, "memory.max"), text(&group, "memory.swap.max")), mib_pair(576, 128));
+    group.set_limit(limit(640)).expect("paging is over");
+    assert_eq!((text(&group, "memory.max"), text(&group, "memory.swap.max")), mib_pair(704, 0));
+
+    let (_mount, group) = v1();
+    group.set_limit(paged).expect("above what is held");
+    assert_eq!((text(&group, V1_HARD), text(&group, V1_WITH_SWAP)), mib_pair(576, 704));
+    assert_ne!(text(&group, "memory.swappiness"), "0", "the kernel would swap nothing");
+    group.set_limit(limit(640)).expect("paging is over");
+    assert_eq!((text(&group, V1_HARD), text(&group, V1_WITH_SWAP)), mib_pair(704, 704));
+    assert_eq!(text(&group, "memory.swappiness"), "0");
+}
+
+fn mib_pair(one: u64, other: u64) -> (String, String) {
+    (Bytes::from_mib(one).get().to_string(), Bytes::from_mib(other).get().to_string())
+}
+
+#[test]
+fn what_may_be_swapped_out_does_not_have_to_fit_into_memory() {
+    for (_mount, group) in [v2(), v1()] {
+        let part = |swap| GroupLimit { soft: Bytes::from_mib(60), hard: Bytes::from_mib(60), swap };
+        group.set_limit(part(Bytes::from_mib(40))).expect("60 of memory and 40 of swap take the 100 that it holds");
+        let error = group.set_limit(part(Bytes::from_mib(38))).expect_err("98 don't");
+        assert!(matches!(error, GroupError::BelowUsage { .. }), "{error:?}");
+    }
+}
+
+#[test]
 fn a_limit_that_would_kill_the_machine_is_refused_and_changes_nothing() {
     for (_mount, group) in [v2(), v1()] {
         let usage = group.usage().expect("readable");
         assert_eq!((usage.total, usage.held), (Bytes::from_mib(300), Bytes::from_mib(100)));
         // 300 MiB are charged, but two thirds are caches.
-        group.set_limit(GroupLimit { soft: usage.held, hard: usage.held }).expect("as much as is held");
+        group
+            .set_limit(GroupLimit { soft: usage.held, hard: usage.held, swap: Bytes::ZERO })
+            .expect("as much as is held");
         let hard = Bytes::from_mib(98);
-        let error = group.set_limit(GroupLimit { soft: hard, hard }).expect_err("below");
+        let error = group.set_limit(GroupLimit { soft: hard, hard, swap: Bytes::ZERO }).expect_err("below");
         assert!(matches!(error, GroupError::BelowUsage { .. }), "{error:?}");
         assert!(error.to_string().contains("to 98MiB: its processes hold 100MiB"), "{error}");
         let name = if group.path().join("memory.max").exists() { "memory.max" } else { "memory.limit_in_bytes" };
@@ -142,10 +179,10 @@ fn no_name_leads_out_of_the_hierarchy() {
 #[test]
 fn an_error_names_the_file_and_what_was_tried() {
     let (_mount, group) = v2();
-    fs::remove_file(group.path().join("memory.max")).expect("there");
+    fs::remove_file(group.path().join("memory.high")).expect("there");
     let error = group.set_limit(limit(512)).expect_err("no such file");
-    let path = group.path().join("memory.max");
-    assert_eq!(error.to_string(), format!("Can't write 603979776 to {}", path.display()));
+    let path = group.path().join("memory.high");
+    assert_eq!(error.to_string(), format!("Can't write 536870912 to {}", path.display()));
     assert!(!path.exists(), "never invented");
 }
 
@@ -190,8 +227,13 @@ fn the_hosts_own_kernel_counts_and_keeps_the_limit() {
         Err(error) => panic!("{error}: {error:?}"),
     };
     let group = &group.0;
-    for mib in [512, 64, 128] {
-        group.set_limit(limit(mib)).expect("an empty group takes any limit");
+    // Up and down, with swap and without, in every order: the kernel refuses
+    // memory above memory and swap.
+    let steps = [(512, 0), (64, 0), (64, 512), (512, 64), (32, 128), (128, 0), (1024, 1024), (64, 0), (128, 0)];
+    for (mib, swap) in steps {
+        let limit = GroupLimit { swap: Bytes::from_mib(swap), ..limit(mib) };
+        group.set_limit(limit).expect("an empty group takes any limit");
+        assert_eq!(group.hard_limit().expect("readable"), limit.hard);
     }
 
     let mut holder = holder();
@@ -205,7 +247,7 @@ fn the_hosts_own_kernel_counts_and_keeps_the_limit() {
     assert!((Bytes::from_mib(30)..Bytes::from_mib(40)).contains(&usage.held), "{usage:?}");
     group.set_limit(limit(64)).expect("more than it holds");
     let hard = Bytes::from_mib(16);
-    let refused = group.set_limit(GroupLimit { soft: hard, hard });
+    let refused = group.set_limit(GroupLimit { soft: hard, hard, swap: Bytes::ZERO });
     assert!(matches!(refused, Err(GroupError::BelowUsage { .. })), "{refused:?}");
     assert_eq!(holder.0.try_wait().expect("our child"), None, "it lives");
 

@@ -18,16 +18,17 @@ pub struct MemoryGroup {
     files: &'static Files,
 }
 
-/// How much a group may hold. Swap is never allowed: the host doesn't page a
-/// running guest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How much a group may hold, in whole pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GroupLimit {
     /// Beyond this its processes are slowed down and their caches reclaimed.
     /// Only v2 can do so; v1 knows the hard limit alone.
     pub soft: Bytes,
-    /// Beyond this the kernel kills within the group. At least `soft`, in
-    /// whole pages.
+    /// Beyond this the kernel kills within the group. At least `soft`.
     pub hard: Bytes,
+    /// How much of it the host may swap out besides. Zero forbids it, which is
+    /// the rule: the host doesn't page a running guest.
+    pub swap: Bytes,
 }
 
 /// What a group holds.
@@ -67,6 +68,8 @@ static V1: Files = Files {
 };
 
 const V1_WITH_SWAP: &str = "memory.memsw.limit_in_bytes";
+/// Linux's own default, for groups that may swap (v1).
+const SWAPPINESS: &str = "60";
 
 impl MemoryGroup {
     pub(super) fn v2(folder: PathBuf) -> Self {
@@ -107,39 +110,52 @@ impl MemoryGroup {
         Ok(GroupUsage { total, held: self.files.held.iter().map(value).sum() })
     }
 
-    /// Limits the group and forbids it to swap. A limit below what its
+    /// Limits the group's memory and its swap. A limit below what its
     /// processes hold is refused with [`GroupError::BelowUsage`], because the
     /// kernel would kill the machine for it. If a write in the middle fails,
     /// a part of the limit may be set; setting it again is harmless.
     pub fn set_limit(&self, limit: GroupLimit) -> Result<(), GroupError> {
         let held = self.usage()?.held;
-        if held > limit.hard {
+        if held > limit.hard.saturating_add(limit.swap) {
             return Err(GroupError::BelowUsage { path: self.folder.clone(), limit: limit.hard, held });
         }
-        if self.files.is_v2 { self.set_limit_v2(limit) } else { self.set_limit_v1(limit.hard) }
+        if self.files.is_v2 { self.set_limit_v2(limit) } else { self.set_limit_v1(limit) }
     }
 
+    /// On the way down swap is allowed before memory is taken, on the way up it
+    /// is forbidden after memory was given: in between the group always has
+    /// the larger room.
     fn set_limit_v2(&self, limit: GroupLimit) -> Result<(), GroupError> {
-        self.write_if_there("memory.swap.max", "0")?;
-        // The soft limit first: on the way down it reclaims caches gently, on
-        // the way up the order doesn't matter.
-        self.write("memory.high", &limit.soft.min(limit.hard).get().to_string())?;
-        self.write(self.files.hard, &limit.hard.get().to_string())
+        let swap = || self.write_if_there("memory.swap.max", &limit.swap.get().to_string());
+        let high = || self.write("memory.high", &limit.soft.min(limit.hard).get().to_string());
+        let max = || self.write(self.files.hard, &limit.hard.get().to_string());
+        if limit.hard > self.hard_limit()? {
+            max().and_then(|()| high()).and_then(|()| swap())
+        } else {
+            // The soft limit first: it reclaims caches gently.
+            swap().and_then(|()| high()).and_then(|()| max())
+        }
     }
 
-    fn set_limit_v1(&self, hard: Bytes) -> Result<(), GroupError> {
-        self.write("memory.swappiness", "0")?;
-        let value = hard.get().to_string();
+    fn set_limit_v1(&self, limit: GroupLimit) -> Result<(), GroupError> {
+        // With 0 the kernel swaps nothing of the group, whatever its limits.
+        self.write("memory.swappiness", if limit.swap.is_zero() { "0" } else { SWAPPINESS })?;
+        let both = limit.hard.saturating_add(limit.swap);
+        let memory = || self.write(self.files.hard, &limit.hard.get().to_string());
+        let with_swap = || self.write_if_there(V1_WITH_SWAP, &both.get().to_string());
         // Memory and swap together may never be limited below memory alone,
         // not even between two writes.
-        let now = self.read(self.files.hard)?.trim().parse().map_or(Bytes::MAX, Bytes::new);
-        if hard > now {
-            self.write_if_there(V1_WITH_SWAP, &value)?;
-            self.write(self.files.hard, &value)
+        if both >= self.hard_limit()? {
+            with_swap().and_then(|()| memory())
         } else {
-            self.write(self.files.hard, &value)?;
-            self.write_if_there(V1_WITH_SWAP, &value)
+            memory().and_then(|()| with_swap())
         }
+    }
+
+    /// The hard limit now; [`Bytes::MAX`] or nearly so if there is none.
+    pub fn hard_limit(&self) -> Result<Bytes, GroupError> {
+        let text = self.read(self.files.hard)?;
+        Ok(text.trim().parse().map_or(Bytes::MAX, Bytes::new)) // v2 says `max`
     }
 
     /// Removes the group; one that is gone already is fine. The kernel refuses
