@@ -1,5 +1,5 @@
-//! The host as Linux shows it: memory, pressure stalls, processes, and a
-//! memory cgroup for each VM.
+//! The host as Linux shows it: memory, pressure stalls, processes, a memory
+//! cgroup for each VM, and swap files.
 //!
 //! Data goes file → bounded read ([`HostReader`]) → a small pure parser in the
 //! module of its subject → a value in the project's units. The root folder is
@@ -13,6 +13,7 @@
 //! | `process` | `/proc/PID/stat`, `/proc/PID/status` | [`ProcessFacts`] |
 //! | `boot` | `/proc/uptime`, `boot_id` | a [`Duration`](std::time::Duration), a text |
 //! | `cgroup` | `/proc/self/mountinfo`, the memory controller | [`Cgroups`], [`MemoryGroup`] |
+//! | `swap` | `/proc/swaps`, swap files of our own | [`SwapArea`], [`SwapFile`] |
 
 mod boot;
 mod cgroup;
@@ -20,9 +21,11 @@ mod meminfo;
 mod pressure;
 mod process;
 mod reader;
+mod swap;
 
 pub use cgroup::{Cgroups, GroupError, GroupLimit, GroupUsage, MemoryGroup};
 pub use meminfo::MemoryInfo;
 pub use pressure::{MemoryPressure, Stall};
 pub use process::ProcessFacts;
 pub use reader::{HostReader, HostSample, ReadError};
+pub use swap::{SwapArea, SwapError, SwapFile};

@@ -162,7 +162,7 @@ fn parse_mounts(text: &str) -> Vec<Mount> {
 }
 
 /// The kernel writes a space as `\040`, and so on for tab, newline, backslash.
-fn unescape(text: &str) -> String {
+pub(crate) fn unescape(text: &str) -> String {
     [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
         .iter()
         .fold(text.to_owned(), |text, (escaped, plain)| text.replace(escaped, plain))
