@@ -11,6 +11,7 @@
 //! | `meminfo` | `/proc/meminfo` | [`MemoryInfo`] |
 //! | `pressure` | `/proc/pressure/memory` | [`MemoryPressure`] |
 //! | `process` | `/proc/PID/stat`, `/proc/PID/status` | [`ProcessFacts`] |
+//! | `own_memory` | `/proc/PID/maps`, `/proc/PID/pagemap` | [`Bytes`](dynmem_units::Bytes) |
 //! | `boot` | `/proc/uptime`, `boot_id` | a [`Duration`](std::time::Duration), a text |
 //! | `cgroup` | `/proc/self/mountinfo`, the memory controller | [`Cgroups`], [`MemoryGroup`] |
 //! | `swap` | `/proc/swaps`, swap files of our own | [`SwapArea`], [`SwapFile`] |
@@ -18,12 +19,13 @@
 mod boot;
 mod cgroup;
 mod meminfo;
+mod own_memory;
 mod pressure;
 mod process;
 mod reader;
 mod swap;
 
-pub use cgroup::{Cgroups, GroupError, GroupLimit, GroupUsage, MemoryGroup};
+pub use cgroup::{Cgroups, GroupError, GroupEvents, GroupLimit, GroupUsage, MemoryGroup};
 pub use meminfo::MemoryInfo;
 pub use pressure::{MemoryPressure, Stall};
 pub use process::ProcessFacts;

@@ -24,6 +24,8 @@ pub struct ProcessFacts {
     pub resident_anonymous: Bytes,
     /// Its shared part: guest memory in a memfd.
     pub resident_shared: Bytes,
+    /// Its page tables (`VmPTE`).
+    pub page_tables: Bytes,
     /// Memory that the host has swapped out.
     pub swapped: Bytes,
 }
@@ -93,6 +95,7 @@ fn parse_status(text: &str) -> ProcessFacts {
         resident: line("VmRSS"),
         resident_anonymous: line("RssAnon"),
         resident_shared: line("RssShmem"),
+        page_tables: line("VmPTE"),
         swapped: line("VmSwap"),
     }
 }

@@ -4,11 +4,12 @@
 use std::{
     fs,
     io::{self, Read, Write},
+    os::unix::process::ExitStatusExt,
     path::Path,
     process::{Child, Command, Stdio},
 };
 
-use dynmem_linux::{Cgroups, GroupError, GroupLimit, HostReader, MemoryGroup};
+use dynmem_linux::{Cgroups, GroupError, GroupEvents, GroupLimit, HostReader, MemoryGroup};
 use dynmem_units::Bytes;
 use tempfile::TempDir;
 
@@ -145,6 +146,61 @@ fn a_limit_that_would_kill_the_machine_is_refused_and_changes_nothing() {
 }
 
 #[test]
+fn the_kernels_part_counts_as_held_however_it_is_counted() {
+    let kernel_of = |group: &MemoryGroup| {
+        let usage = group.usage().expect("readable");
+        (usage.kernel.mib(), usage.held.mib())
+    };
+    let (_mount, group) = v2();
+    assert_eq!(kernel_of(&group), (0, 100));
+    lay_out(
+        group.path(),
+        &[("memory.stat", "anon 104857600\nslab_reclaimable 5242880\nkernel 15728640\nsock 2097152\n")],
+    );
+    assert_eq!(kernel_of(&group), (12, 112), "caches of the kernel's are not held");
+    lay_out(group.path(), &[("memory.stat", "anon 104857600\npagetables 6291456\nkernel_stack 1048576\n")]);
+    assert_eq!(kernel_of(&group), (7, 107), "a kernel that does not count it all");
+
+    let (_mount, group) = v1();
+    lay_out(group.path(), &[("memory.kmem.usage_in_bytes", "3145728\n")]);
+    assert_eq!(kernel_of(&group), (3, 103));
+}
+
+#[test]
+fn what_happened_to_a_group_is_told_in_either_version() {
+    let (_mount, group) = v2();
+    lay_out(group.path(), &[("memory.events", "low 9\nhigh 4\nmax 3\noom 2\noom_kill 1\noom_group_kill 7\n")]);
+    let events = GroupEvents { ooms: 2, oom_kills: 1 };
+    assert_eq!(group.events().expect("readable"), events);
+    assert_eq!(group.peak(), None, "an old kernel");
+    lay_out(group.path(), &[("memory.peak", "1048576\n")]);
+    assert_eq!(group.peak(), Some(Bytes::MIB));
+
+    let (_mount, group) = v1();
+    lay_out(group.path(), &[("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n")]);
+    assert_eq!(group.events().expect("readable"), GroupEvents { ooms: 1, oom_kills: 1 });
+}
+
+#[test]
+fn groups_are_found_again_and_their_folder_goes_when_it_is_empty() {
+    let mount = tempfile::tempdir().expect("a temporary folder");
+    let cgroups = Cgroups::V1(mount.path().to_owned());
+    let parent = Path::new("dynmem/one");
+    assert_eq!(cgroups.group_names(parent).expect("nothing is there"), Vec::<String>::new());
+    let group = cgroups.create_group(parent, "web01").expect("created");
+    fs::create_dir(mount.path().join("dynmem/one/somebody-elses")).expect("a temporary tree");
+    assert_eq!(cgroups.group_names(parent).expect("readable"), ["web01"]);
+    assert_eq!(cgroups.group(parent, "web01").expect("there"), Some(group.clone()));
+    assert_eq!(cgroups.group(parent, "db").expect("a name"), None);
+
+    assert!(cgroups.remove_parent(parent).is_err(), "not with groups in it");
+    group.remove().expect("empty");
+    fs::remove_dir(mount.path().join("dynmem/one/somebody-elses")).expect("empty");
+    cgroups.remove_parent(parent).expect("empty");
+    assert!(mount.path().join("dynmem").is_dir(), "the folder of all daemons stays");
+}
+
+#[test]
 fn processes_are_listed_and_moved_in() {
     let (_mount, group) = v2();
     assert_eq!(group.processes().expect("readable"), [12, 34]);
@@ -214,18 +270,42 @@ fn holder() -> Holder {
     Holder(command.spawn().expect("sh runs"))
 }
 
+/// A group of the host's own; `None`, and a line that says so, where it lets
+/// nobody have one.
+fn real_group(name: &str) -> Option<RealGroup> {
+    let cgroups = HostReader::default().cgroups().expect("mounts are readable");
+    let parent = format!("dynmem-test-{name}-{}", std::process::id());
+    match cgroups.create_group(parent.as_ref(), "real") {
+        Ok(group) => return Some(RealGroup(group)),
+        Err(GroupError::Io { source, path, .. }) if is_not_ours(&source) => {
+            eprintln!("SKIPPED: no right to create memory groups at {}: {source}", path.display());
+        }
+        Err(GroupError::Missing) => eprintln!("SKIPPED: the host has no memory cgroups"),
+        Err(error) => panic!("{error}: {error:?}"),
+    }
+    None
+}
+
+#[test]
+fn whoever_goes_beyond_the_limit_is_killed_alone_and_the_group_says_so() {
+    let Some(group) = real_group("kill") else { return };
+    let group = &group.0;
+    let limit = GroupLimit { soft: Bytes::from_mib(16), hard: Bytes::from_mib(16), swap: Bytes::ZERO };
+    group.set_limit(limit).expect("an empty group takes any limit");
+    assert_eq!(group.events().expect("readable"), GroupEvents::default());
+    let mut holder = holder();
+    group.add_process(holder.0.id()).expect("moved before it holds anything");
+    holder.0.stdin.take().expect("piped").write_all(b"go\n").expect("it reads");
+    let status = holder.0.wait().expect("our child");
+    assert_eq!(status.signal(), Some(9), "it wants 32 MiB");
+    let events = group.events().expect("readable");
+    assert_eq!((events.oom_kills, events.ooms >= 1), (1, true), "{events:?}");
+    assert!(group.peak().is_none_or(|peak| (Bytes::from_mib(15)..=limit.hard).contains(&peak)), "{:?}", group.peak());
+}
+
 #[test]
 fn the_hosts_own_kernel_counts_and_keeps_the_limit() {
-    let cgroups = HostReader::default().cgroups().expect("mounts are readable");
-    let parent = format!("dynmem-test-{}", std::process::id());
-    let group = match cgroups.create_group(parent.as_ref(), "real") {
-        Ok(group) => RealGroup(group),
-        Err(GroupError::Io { source, path, .. }) if is_not_ours(&source) => {
-            return eprintln!("SKIPPED: no right to create memory groups at {}: {source}", path.display());
-        }
-        Err(GroupError::Missing) => return eprintln!("SKIPPED: the host has no memory cgroups"),
-        Err(error) => panic!("{error}: {error:?}"),
-    };
+    let Some(group) = real_group("keep") else { return };
     let group = &group.0;
     // Up and down, with swap and without, in every order: the kernel refuses
     // memory above memory and swap.

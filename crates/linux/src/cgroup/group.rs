@@ -37,8 +37,22 @@ pub struct GroupUsage {
     /// Everything charged to it, caches included.
     pub total: Bytes,
     /// The part that can't be taken back without swapping: anonymous memory,
-    /// shared memory, the kernel's own.
+    /// shared memory, and `kernel`.
     pub held: Bytes,
+    /// The kernel's own memory for it: page tables (also those of a virtual
+    /// machine), stacks, sockets.
+    pub kernel: Bytes,
+}
+
+/// What happened to a group since it was made. The counters never go down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GroupEvents {
+    /// How often nothing was left to reclaim under its own hard limit. Always
+    /// as `oom_kills` on v1, which doesn't count it.
+    pub ooms: u64,
+    /// How many of its processes were killed for want of memory: its own, or
+    /// the host's.
+    pub oom_kills: u64,
 }
 
 /// Where the two versions keep the same thing.
@@ -46,27 +60,28 @@ pub struct GroupUsage {
 struct Files {
     usage: &'static str,
     hard: &'static str,
-    /// The keys of `memory.stat` that make up `held`.
+    peak: &'static str,
+    /// The keys of `memory.stat` that make up `held`, without the kernel's.
     held: &'static [&'static str],
     is_v2: bool,
 }
 
-static V2: Files = Files {
-    usage: "memory.current",
-    hard: "memory.max",
-    held: &["anon", "shmem", "slab_unreclaimable", "kernel_stack", "pagetables", "percpu"],
-    is_v2: true,
-};
+static V2: Files =
+    Files { usage: "memory.current", hard: "memory.max", peak: "memory.peak", held: &["anon", "shmem"], is_v2: true };
 
-// v1 counts the kernel's part only with its caches; QEMU's page tables are in
-// `usage` all the same.
 static V1: Files = Files {
     usage: "memory.usage_in_bytes",
     hard: "memory.limit_in_bytes",
+    peak: "memory.max_usage_in_bytes",
     held: &["total_rss", "total_shmem"],
     is_v2: false,
 };
 
+/// The parts of the kernel's memory that can't be reclaimed, for kernels
+/// before 5.18, which don't count all of it.
+const V2_KERNEL_PARTS: [&str; 6] =
+    ["slab_unreclaimable", "kernel_stack", "pagetables", "sec_pagetables", "percpu", "vmalloc"];
+const V1_KERNEL: &str = "memory.kmem.usage_in_bytes";
 const V1_WITH_SWAP: &str = "memory.memsw.limit_in_bytes";
 /// Linux's own default, for groups that may swap (v1).
 const SWAPPINESS: &str = "60";
@@ -100,14 +115,35 @@ impl MemoryGroup {
 
     /// What the group holds now.
     pub fn usage(&self) -> Result<GroupUsage, GroupError> {
-        let total = self.read(self.files.usage)?.trim().parse();
-        let total = total.map(Bytes::new).map_err(|_| self.malformed(self.files.usage, "a number of bytes"))?;
+        let total = self.number(self.files.usage)?;
         let stat = self.read("memory.stat")?;
-        let value = |key: &&str| {
-            let line = stat.lines().filter_map(|line| line.split_once(' ')).find(|(name, _)| name == key);
-            line.and_then(|(_, bytes)| bytes.trim().parse().ok()).map_or(Bytes::ZERO, Bytes::new)
+        let value = |key: &str| Bytes::new(keyed(&stat, key).unwrap_or(0));
+        let kernel = if self.files.is_v2 {
+            let all = value("kernel").saturating_sub(value("slab_reclaimable"));
+            let parts = V2_KERNEL_PARTS.iter().map(|key| value(key)).sum::<Bytes>();
+            all.max(parts).saturating_add(value("sock"))
+        } else {
+            self.number(V1_KERNEL).unwrap_or_default() // a kernel may be without it
         };
-        Ok(GroupUsage { total, held: self.files.held.iter().map(value).sum() })
+        let held = self.files.held.iter().map(|key| value(key)).sum::<Bytes>().saturating_add(kernel);
+        Ok(GroupUsage { total, held, kernel })
+    }
+
+    /// What happened to the group.
+    pub fn events(&self) -> Result<GroupEvents, GroupError> {
+        if self.files.is_v2 {
+            let events = self.read("memory.events")?;
+            let value = |key| keyed(&events, key).unwrap_or(0);
+            return Ok(GroupEvents { ooms: value("oom"), oom_kills: value("oom_kill") });
+        }
+        let oom_kills = keyed(&self.read("memory.oom_control")?, "oom_kill").unwrap_or(0);
+        Ok(GroupEvents { ooms: oom_kills, oom_kills })
+    }
+
+    /// The most that was ever charged to it, caches included; `None` where the
+    /// kernel (v2 before 5.19) doesn't know.
+    pub fn peak(&self) -> Option<Bytes> {
+        self.number(self.files.peak).ok()
     }
 
     /// Limits the group's memory and its swap. A limit below what its
@@ -161,17 +197,17 @@ impl MemoryGroup {
     /// Removes the group; one that is gone already is fine. The kernel refuses
     /// while processes are in it.
     pub fn remove(&self) -> Result<(), GroupError> {
-        match fs::remove_dir(&self.folder) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(GroupError::Io { action: "remove".to_owned(), path: self.folder.clone(), source })
-            }
-            _ => Ok(()),
-        }
+        remove_folder(&self.folder)
     }
 
     fn read(&self, name: &str) -> Result<String, GroupError> {
         let path = self.folder.join(name);
         reader::read(&path).map_err(|source| GroupError::Io { action: "read".to_owned(), path, source })
+    }
+
+    fn number(&self, name: &str) -> Result<Bytes, GroupError> {
+        let number = self.read(name)?.trim().parse();
+        number.map(Bytes::new).map_err(|_| self.malformed(name, "a number of bytes"))
     }
 
     fn write(&self, name: &str, value: &str) -> Result<(), GroupError> {
@@ -191,6 +227,12 @@ impl MemoryGroup {
     }
 }
 
+/// The number of a line such as `anon 1048576`.
+fn keyed(text: &str, key: &str) -> Option<u64> {
+    let (_, value) = text.lines().filter_map(|line| line.split_once(' ')).find(|(name, _)| *name == key)?;
+    value.trim().parse().ok()
+}
+
 /// Lets the groups inside `folder` have the memory controller (v2).
 pub(super) fn enable_memory(folder: &Path) -> Result<(), GroupError> {
     let path = folder.join("cgroup.subtree_control");
@@ -207,6 +249,15 @@ pub(super) fn create_folder(folder: &Path) -> Result<(), GroupError> {
     match fs::create_dir(folder) {
         Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
             Err(GroupError::Io { action: "create".to_owned(), path: folder.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn remove_folder(folder: &Path) -> Result<(), GroupError> {
+    match fs::remove_dir(folder) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(GroupError::Io { action: "remove".to_owned(), path: folder.to_owned(), source })
         }
         _ => Ok(()),
     }

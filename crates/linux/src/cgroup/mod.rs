@@ -8,10 +8,11 @@
 //!    that moves leaves its pages behind.
 //! 2. [`MemoryGroup::set_limit`] follows assigned + overhead: up *before* the
 //!    balloon deflates or memory is plugged, down *after* the memory is back.
-//! 3. [`MemoryGroup::usage`] is the second opinion on what the machine holds.
+//! 3. [`MemoryGroup::usage`] is the second opinion on what the machine holds,
+//!    [`MemoryGroup::events`] tells whether it ran into its limit.
 //! 4. [`MemoryGroup::remove`] after QEMU has ended. A daemon that starts again
-//!    finds the groups of running machines in place and takes them up with
-//!    the same call that creates them.
+//!    finds the groups of running machines with [`Cgroups::group`], and those
+//!    that nobody needs any more with [`Cgroups::group_names`].
 //!
 //! v2 and v1 differ in the names of files and in three rules, all in
 //! `group.rs`: v2 needs the controller enabled in each parent, v2 can slow a
@@ -23,14 +24,19 @@
 mod group;
 
 use std::{
-    io,
+    fs, io,
     path::{Component, Path, PathBuf},
 };
 
 use dynmem_units::Bytes;
 
-pub use self::group::{GroupLimit, GroupUsage, MemoryGroup};
+pub use self::group::{GroupEvents, GroupLimit, GroupUsage, MemoryGroup};
 use crate::{HostReader, ReadError, reader};
+
+/// What the folders of machines' groups begin with.
+const LEAF: &str = "vm-";
+/// Groups in one folder that are listed.
+const GROUPS_MAX: usize = 100_000;
 
 /// The hierarchy that has the host's memory controller, by its mount point.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,32 +110,89 @@ impl HostReader {
 }
 
 impl Cgroups {
-    /// Creates the group of machine `name` below `parent`, a path relative to
-    /// the mount point such as `dynmem`, or takes up the one that is there.
-    /// On v2 the memory controller is enabled in every folder on the way.
+    /// Creates the folder for groups at `parent`, a path relative to the
+    /// mount point such as `dynmem/b1946ac9`, or takes up the one that is
+    /// there. On v2 its groups get the memory controller, and so does every
+    /// folder on the way. Gives the folder.
     ///
     /// Errors: [`GroupError::Missing`], [`GroupError::Name`], and
     /// [`GroupError::Io`] where this process has no right to.
-    pub fn create_group(&self, parent: &Path, name: &str) -> Result<MemoryGroup, GroupError> {
-        let leaf = PathBuf::from(format!("vm-{name}")); // else a machine `memory.max` would meet a file
-        for path in [parent, &leaf] {
-            check_relative(path)?;
-        }
-        let (mount, is_v2) = match self {
-            Self::V2(mount) => (mount, true),
-            Self::V1(mount) => (mount, false),
-            Self::Missing => return Err(GroupError::Missing),
-        };
-        let mut folder = mount.clone();
-        for step in parent.components().chain(leaf.components()) {
-            if is_v2 {
-                group::enable_memory(&folder)?;
-            }
+    pub fn create_parent(&self, parent: &Path) -> Result<PathBuf, GroupError> {
+        check_relative(parent)?;
+        let mut folder = self.mount()?.to_owned();
+        for step in parent.components() {
+            self.enable_memory(&folder)?;
             folder.push(step);
             group::create_folder(&folder)?;
         }
-        Ok(if is_v2 { MemoryGroup::v2(folder) } else { MemoryGroup::v1(folder) })
+        self.enable_memory(&folder)?;
+        Ok(folder)
     }
+
+    /// Creates the group of machine `name` in the folder `parent`, which is
+    /// created as well, or takes up the one that is there.
+    ///
+    /// Errors: as [`Cgroups::create_parent`].
+    pub fn create_group(&self, parent: &Path, name: &str) -> Result<MemoryGroup, GroupError> {
+        let leaf = leaf(name)?;
+        let folder = self.create_parent(parent)?.join(leaf);
+        group::create_folder(&folder)?;
+        self.handle(folder)
+    }
+
+    /// The group of machine `name` in the folder `parent`, if it exists.
+    pub fn group(&self, parent: &Path, name: &str) -> Result<Option<MemoryGroup>, GroupError> {
+        check_relative(parent)?;
+        let folder = self.mount()?.join(parent).join(leaf(name)?);
+        if folder.is_dir() { self.handle(folder).map(Some) } else { Ok(None) }
+    }
+
+    /// The names of the machines that have groups in the folder `parent`.
+    pub fn group_names(&self, parent: &Path) -> Result<Vec<String>, GroupError> {
+        check_relative(parent)?;
+        let folder = self.mount()?.join(parent);
+        let entries = match fs::read_dir(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            read => read.map_err(|source| GroupError::Io { action: "read".to_owned(), path: folder, source })?,
+        };
+        let folders = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        let names = folders.filter_map(|entry| Some(entry.file_name().to_str()?.strip_prefix(LEAF)?.to_owned()));
+        Ok(names.take(GROUPS_MAX).collect())
+    }
+
+    /// Removes the folder `parent` (its last step alone), if there is nothing
+    /// in it.
+    pub fn remove_parent(&self, parent: &Path) -> Result<(), GroupError> {
+        check_relative(parent)?;
+        group::remove_folder(&self.mount()?.join(parent))
+    }
+
+    fn mount(&self) -> Result<&Path, GroupError> {
+        match self {
+            Self::V2(mount) | Self::V1(mount) => Ok(mount),
+            Self::Missing => Err(GroupError::Missing),
+        }
+    }
+
+    fn handle(&self, folder: PathBuf) -> Result<MemoryGroup, GroupError> {
+        match self {
+            Self::V2(_) => Ok(MemoryGroup::v2(folder)),
+            Self::V1(_) => Ok(MemoryGroup::v1(folder)),
+            Self::Missing => Err(GroupError::Missing),
+        }
+    }
+
+    fn enable_memory(&self, folder: &Path) -> Result<(), GroupError> {
+        if matches!(self, Self::V2(_)) { group::enable_memory(folder) } else { Ok(()) }
+    }
+}
+
+/// The name of a machine's folder: else a machine `memory.max` would meet a
+/// file.
+fn leaf(name: &str) -> Result<PathBuf, GroupError> {
+    let leaf = PathBuf::from(format!("{LEAF}{name}"));
+    check_relative(&leaf)?;
+    Ok(leaf)
 }
 
 fn check_relative(path: &Path) -> Result<(), GroupError> {
