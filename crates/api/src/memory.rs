@@ -1,5 +1,7 @@
 //! A change of memory settings: [`MemoryPatch`].
 
+use std::path::PathBuf;
+
 use dynmem_core::{DemandModel, MemorySettings};
 use dynmem_units::{Bytes, Percent, Weight};
 use serde::{Deserialize, Serialize};
@@ -31,6 +33,10 @@ pub struct MemoryPatch {
     /// How demand is estimated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub demand_model: Option<DemandModel>,
+    /// Where the smart paging file is made when it is needed; an empty path is
+    /// the daemon's own place for such files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub smart_paging_folder: Option<PathBuf>,
 }
 
 impl MemoryPatch {
@@ -56,6 +62,11 @@ impl MemoryPatch {
             buffer: self.buffer.unwrap_or(settings.buffer),
             weight: self.weight.unwrap_or(settings.weight),
             demand_model: self.demand_model.unwrap_or(settings.demand_model),
+            smart_paging_folder: match &self.smart_paging_folder {
+                Some(folder) if folder.as_os_str().is_empty() => None,
+                Some(folder) => Some(folder.clone()),
+                None => settings.smart_paging_folder.clone(),
+            },
         }
     }
 
@@ -76,7 +87,7 @@ mod tests {
         assert_eq!(MemoryPatch::default().apply(&before), before);
 
         let json = r#"{"dynamic":true,"startup":536870912,"minimum":"256MB","maximum":"4GiB",
-            "buffer":30,"weight":8000,"demand_model":"committed"}"#;
+            "buffer":30,"weight":8000,"demand_model":"committed","smart_paging_folder":"/fast"}"#;
         let patch: MemoryPatch = serde_json::from_str(json).expect("a full patch");
         let expected = MemorySettings {
             dynamic: true,
@@ -86,8 +97,17 @@ mod tests {
             buffer: Percent::new(30),
             weight: Weight::new(8000).expect("in range"),
             demand_model: DemandModel::Committed,
+            smart_paging_folder: Some("/fast".into()),
         };
         assert_eq!(patch.apply(&before), expected);
+    }
+
+    #[test]
+    fn an_empty_folder_is_the_usual_one() {
+        let patch: MemoryPatch = serde_json::from_str(r#"{"smart_paging_folder":""}"#).expect("a patch");
+        assert!(!patch.is_empty());
+        let before = MemorySettings { smart_paging_folder: Some("/fast".into()), ..MemorySettings::default() };
+        assert_eq!(patch.apply(&before), MemorySettings::default());
     }
 
     #[test]

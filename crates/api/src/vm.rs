@@ -232,11 +232,16 @@ pub struct SettingsView {
     pub weight: Weight,
     /// How demand is estimated.
     pub demand_model: DemandModel,
+    /// Where the smart paging file is made when it is needed, if a person
+    /// chose a place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub smart_paging_folder: Option<PathBuf>,
 }
 
 impl From<&MemorySettings> for SettingsView {
     fn from(settings: &MemorySettings) -> Self {
-        let MemorySettings { dynamic, startup, minimum, maximum, buffer, weight, demand_model } = settings;
+        let MemorySettings { dynamic, startup, minimum, maximum, buffer, weight, demand_model, smart_paging_folder } =
+            settings;
         Self {
             dynamic: *dynamic,
             startup_bytes: *startup,
@@ -245,6 +250,7 @@ impl From<&MemorySettings> for SettingsView {
             buffer_percent: *buffer,
             weight: *weight,
             demand_model: *demand_model,
+            smart_paging_folder: smart_paging_folder.clone(),
         }
     }
 }
@@ -257,6 +263,13 @@ pub struct SmartPagingView {
     pub path: Option<PathBuf>,
     /// Whether the VM runs on it now.
     pub in_use: bool,
+    /// Its size, while there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_bytes: Option<Bytes>,
+    /// The part of it that the VM's memory lies in: Hyper-V's Smart Paging
+    /// Working Set Size.
+    #[serde(default)]
+    pub used_bytes: Bytes,
 }
 
 /// What was done for a VM since it was started.

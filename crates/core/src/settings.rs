@@ -4,7 +4,7 @@
 //! a change of a VM that runs is checked by [`MemorySettings::check_change`].
 //! A refusal names the setting, the value and the range, and changes nothing.
 
-use std::fmt;
+use std::{fmt, path::PathBuf};
 
 use dynmem_units::{Bytes, Percent, Weight};
 use serde::{Deserialize, Serialize};
@@ -52,6 +52,10 @@ pub struct MemorySettings {
     pub weight: Weight,
     /// How demand is estimated.
     pub demand_model: DemandModel,
+    /// Where the smart paging file is made when it is needed; the daemon's own
+    /// place for such files by default. For the next restart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub smart_paging_folder: Option<PathBuf>,
 }
 
 /// Sizes are text for people who read the file (`"512MiB"`), and either form
@@ -88,6 +92,7 @@ impl Default for MemorySettings {
             buffer: Percent::new(20),
             weight: Weight::default(),
             demand_model: DemandModel::default(),
+            smart_paging_folder: None,
         }
     }
 }
@@ -167,7 +172,7 @@ impl MemorySettings {
     /// Checks `new` as the next settings of a VM that runs with `self`, whose
     /// devices reach up to `reach` (boot memory and the virtio-mem device).
     ///
-    /// Buffer, weight and demand model may always change; the minimum may
+    /// Buffer, weight, demand model and folder may always change; the minimum may
     /// sink, the maximum may rise as far as the machine reaches.
     pub fn check_change(&self, new: &Self, reach: Bytes) -> Result<(), SettingsError> {
         new.check()?;
@@ -293,6 +298,7 @@ mod tests {
             MemorySettings { maximum: reach, ..dynamic() },
             MemorySettings { buffer: Percent::new(50), weight: Weight::MAX, ..dynamic() },
             MemorySettings { demand_model: DemandModel::Committed, ..dynamic() },
+            MemorySettings { smart_paging_folder: Some("/fast".into()), ..dynamic() },
         ];
         for new in &ok {
             assert_eq!(change(new.clone()), Ok(()), "{new:?}");

@@ -119,7 +119,10 @@ impl VmDefinition {
         self.vnc.as_deref().map_or(Ok(()), check_vnc)?;
         check_extra_args(&self.extra_args)?;
         self.memory.check()?;
-        Ok(())
+        self.memory
+            .smart_paging_folder
+            .as_deref()
+            .map_or(Ok(()), |folder| check_folder("memory.smart_paging_folder", folder))
     }
 }
 
@@ -131,6 +134,18 @@ fn check_count(field: impl Into<String>, count: usize, most: usize) -> Result<()
 }
 
 fn check_path(field: &str, path: &Path) -> Result<(), RuleError> {
+    check_any_path(
+        field,
+        path,
+        "it must be an absolute path of a file, because the daemon works in a folder of its own",
+    )
+}
+
+fn check_folder(field: &str, path: &Path) -> Result<(), RuleError> {
+    check_any_path(field, path, "it must be the absolute path of a folder, and not of the whole file system")
+}
+
+fn check_any_path(field: &str, path: &Path, must_be: &'static str) -> Result<(), RuleError> {
     let refuse = |rule| Err(RuleError::new(field, &path.to_string_lossy(), rule));
     let bytes = path.as_os_str().as_bytes();
     if path.to_str().is_none() {
@@ -140,7 +155,7 @@ fn check_path(field: &str, path: &Path) -> Result<(), RuleError> {
         return refuse("a path can't hold line breaks or other control characters");
     }
     if !path.is_absolute() || path.file_name().is_none() {
-        return refuse("it must be an absolute path of a file, because the daemon works in a folder of its own");
+        return refuse(must_be);
     }
     if bytes.len() > PATH_BYTES_MAX {
         return refuse("a path has at most 4095 bytes");

@@ -78,6 +78,14 @@ fn a_path_is_absolute_utf_8_and_one_line() {
 }
 
 #[test]
+fn a_smart_paging_folder_is_an_absolute_path() {
+    allowed(|vm| vm.memory.smart_paging_folder = Some("/fast/paging".into()));
+    for folder in ["paging", "/", "/a\nb"] {
+        refusal("memory.smart_paging_folder", |vm| vm.memory.smart_paging_folder = Some(folder.into()));
+    }
+}
+
+#[test]
 fn what_goes_with_a_kernel_needs_a_kernel() {
     let kernel = || Boot { kernel: Some("/k".into()), ..Boot::default() };
     allowed(|vm| vm.boot = Boot { firmware: Some("/ovmf.fd".into()), ..kernel() });

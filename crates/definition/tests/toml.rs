@@ -44,6 +44,7 @@ maximum = "2GB"
 buffer = 25
 weight = 8000
 demand_model = "committed"
+smart_paging_folder = "/srv/paging"
 "#;
 
 fn read(text: &str) -> Result<VmDefinition, String> {
@@ -80,6 +81,7 @@ fn every_setting_is_read() {
             buffer: Percent::new(25),
             weight: Weight::new(8000).expect("in range"),
             demand_model: DemandModel::Committed,
+            smart_paging_folder: Some("/srv/paging".into()),
         },
     };
     assert_eq!(read(WHOLE), Ok(expected));
@@ -142,6 +144,7 @@ maximum = "2GiB"
 buffer = 25
 weight = 8000
 demand_model = "committed"
+smart_paging_folder = "/srv/paging"
 "#;
     assert_eq!(written.as_deref(), Ok(expected));
 }
@@ -251,6 +254,7 @@ prop_compose! {
         buffer in 5..=2000_u32,
         weight in 1..=10_000_u64,
         committed: bool,
+        smart_paging_folder in proptest::option::of(path()),
     ) -> MemorySettings {
         let blocks = |count| Bytes::BLOCK.scale(count, 1);
         MemorySettings {
@@ -261,6 +265,7 @@ prop_compose! {
             buffer: Percent::new(buffer),
             weight: Weight::new(weight).expect("in range"),
             demand_model: if committed { DemandModel::Committed } else { DemandModel::WorkingSet },
+            smart_paging_folder,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! `dynmem memory …`.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 use dynmem_api::MemoryPatch;
 use dynmem_core::DemandModel;
@@ -18,8 +20,8 @@ pub(crate) enum MemoryCommand {
         override_usage = "dynmem memory set <NAMES>... <OPTIONS>",
         after_help = "\
 Per VM, either everything asked is changed or nothing is; a line says which.
-While a VM runs, minimum may be lowered, maximum raised, and buffer, weight and
-demand model changed. The rest waits until it is off.
+While a VM runs, minimum may be lowered, maximum raised, and buffer, weight,
+demand model and folder changed. The rest waits until it is off.
 
 Examples:
   dynmem memory set web01 --minimum 256M --maximum 8G
@@ -69,13 +71,17 @@ struct Changes {
     /// How demand is estimated
     #[arg(long, value_name = "MODEL", value_parser = values::demand_model())]
     demand_model: Option<DemandModel>,
+    /// Where a restart finds room if there is no memory for it; '' is the usual place
+    #[arg(long, value_name = "PATH", value_parser = values::path_or_nothing)]
+    smart_paging_folder: Option<PathBuf>,
 }
 
 impl SetArgs {
     /// The change that was asked.
     pub(crate) fn patch(&self) -> MemoryPatch {
-        let Changes { dynamic, startup, minimum, maximum, buffer, weight, demand_model } = self.changes;
-        MemoryPatch { dynamic, startup, minimum, maximum, buffer, weight, demand_model }
+        let Changes { dynamic, startup, minimum, maximum, buffer, weight, demand_model, .. } = self.changes;
+        let smart_paging_folder = self.changes.smart_paging_folder.clone();
+        MemoryPatch { dynamic, startup, minimum, maximum, buffer, weight, demand_model, smart_paging_folder }
     }
 }
 
@@ -89,7 +95,9 @@ mod tests {
     #[test]
     fn a_change_is_what_was_written_and_nothing_else() {
         let line =
-            ["dynmem", "memory", "set", "Dev-*", "web01", "--dynamic", "on", "--maximum", "8GB", "--buffer", "30%"];
+            ["dynmem", "memory", "set", "Dev-*", "web01", "--dynamic", "on", "--maximum", "8GB", "--buffer", "30%"]
+                .into_iter()
+                .chain(["--smart-paging-folder", ""]);
         let cli = Cli::try_parse_from(line).expect("a good line");
         let Command::Memory(MemoryCommand::Set(set)) = cli.command else { panic!("memory set") };
         let names: Vec<_> = set.names.names.iter().map(NamePattern::as_str).collect();
@@ -98,6 +106,7 @@ mod tests {
             dynamic: Some(true),
             maximum: Some(Bytes::from_mib(8192)),
             buffer: Some(Percent::new(30)),
+            smart_paging_folder: Some(PathBuf::new()),
             ..MemoryPatch::default()
         };
         assert_eq!(set.patch(), expected);

@@ -106,6 +106,11 @@ pub(super) fn path(text: &str) -> Result<PathBuf, String> {
     absolute(text)
 }
 
+/// The same; an empty text stays one.
+pub(super) fn path_or_nothing(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() { Ok(PathBuf::new()) } else { absolute(text) }
+}
+
 fn absolute(text: &str) -> Result<PathBuf, String> {
     std::path::absolute(text).map_err(|error| format!("{text:?} is not a path: {error}"))
 }

@@ -134,6 +134,9 @@ struct CreateOptions {
     /// How demand is estimated [default: working-set]
     #[arg(long, value_name = "MODEL", value_parser = values::demand_model())]
     demand_model: Option<DemandModel>,
+    /// Where a restart finds room if there is no memory for it
+    #[arg(long, value_name = "PATH", value_parser = values::path)]
+    smart_paging_folder: Option<PathBuf>,
     /// A Linux kernel to boot directly
     #[arg(long, value_name = "PATH", value_parser = values::path)]
     kernel: Option<PathBuf>,
@@ -216,6 +219,7 @@ impl CreateOptions {
             buffer: self.buffer.unwrap_or(usual.buffer),
             weight: self.weight.unwrap_or(usual.weight),
             demand_model: self.demand_model.unwrap_or(usual.demand_model),
+            smart_paging_folder: self.smart_paging_folder,
         };
         let Self { firmware, kernel, initrd, cmdline, .. } = self;
         VmDefinition {
@@ -260,7 +264,7 @@ mod tests {
         let line = "web01 --vcpus 2 --dynamic --startup 256M --maximum 2G --buffer 30 --weight 100 --kernel /k \
             --initrd /i --cmdline -x --disk /d.img,format=raw --disk /e --network user --network tap:t0 \
             --firmware /f --vnc 127.0.0.1:5 --accelerator tcg --extra-arg -device --extra-arg sga \
-            --demand-model committed";
+            --demand-model committed --smart-paging-folder /fast";
         let line: Vec<_> = line.split_whitespace().collect();
         let definition = create(&line).expect("a good line").expect("a definition");
         assert_eq!(definition.check(), Ok(()));
@@ -268,6 +272,7 @@ mod tests {
         assert_eq!((definition.disks.len(), definition.networks.len()), (2, 2));
         assert_eq!(definition.extra_args, ["-device", "sga"]);
         assert_eq!(definition.boot.cmdline.as_deref(), Some("-x"));
+        assert_eq!(definition.memory.smart_paging_folder.as_deref(), Some(std::path::Path::new("/fast")));
     }
 
     #[test]

@@ -118,12 +118,14 @@ impl Show for MemoryList<'_> {
 
 /// Settings in a line, with exact sizes.
 pub(crate) fn settings_sentence(settings: &SettingsView) -> String {
-    let SettingsView { dynamic, startup_bytes, minimum_bytes, maximum_bytes, buffer_percent, weight, demand_model } =
+    let SettingsView { startup_bytes, minimum_bytes, maximum_bytes, buffer_percent, weight, demand_model, .. } =
         settings;
+    let folder = settings.smart_paging_folder.as_ref();
+    let folder = folder.map(|folder| format!(", smart paging folder {}", folder.display())).unwrap_or_default();
     format!(
         "dynamic {}, startup {startup_bytes}, minimum {minimum_bytes}, maximum {maximum_bytes}, \
-         buffer {buffer_percent}, weight {weight}, demand model {demand_model}",
-        on_off(*dynamic)
+         buffer {buffer_percent}, weight {weight}, demand model {demand_model}{folder}",
+        on_off(settings.dynamic)
     )
 }
 
