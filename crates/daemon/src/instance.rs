@@ -11,13 +11,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use dynmem_linux::HostReader;
 use rustix::fs::{FlockOperation, flock};
 use tokio::net::UnixListener;
 
 /// The group whose members may use the socket, if it exists.
 const GROUP: &str = "dynmem";
-/// The most of `/etc/group` that is read.
-const GROUP_LINES_MAX: usize = 100_000;
 
 /// Why this daemon can't be the one.
 #[derive(Debug, thiserror::Error)]
@@ -133,7 +132,7 @@ fn bind_privately(path: &Path) -> Result<UnixListener, InstanceError> {
     DirBuilder::new().mode(0o700).create(&private).map_err(failed("create", &private))?;
     let hidden = private.join("s");
     let bound = UnixListener::bind(&hidden).map_err(failed("listen on", path)).and_then(|listener| {
-        if let Some(group) = group_id(GROUP) {
+        if let Ok(Some(group)) = HostReader::default().group_id(GROUP) {
             // An ordinary user who is not in the group keeps the socket to itself.
             let _ = chown(&hidden, None, Some(group));
         }
@@ -164,15 +163,6 @@ fn lock(what: &'static str, path: &Path, lock: &Path) -> Result<File, InstanceEr
         }
         Err(error) => Err(failed("lock", lock)(error.into())),
     }
-}
-
-/// The number of a group, from `/etc/group`.
-fn group_id(name: &str) -> Option<u32> {
-    let groups = fs::read_to_string("/etc/group").ok()?;
-    groups.lines().take(GROUP_LINES_MAX).find_map(|line| {
-        let mut fields = line.split(':');
-        (fields.next()? == name).then(|| fields.nth(1)?.parse().ok()).flatten()
-    })
 }
 
 #[cfg(test)]

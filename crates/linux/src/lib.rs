@@ -12,10 +12,12 @@
 //! | `pressure` | `/proc/pressure/memory` | [`MemoryPressure`] |
 //! | `process` | `/proc/PID/stat`, `/proc/PID/status` | [`ProcessFacts`] |
 //! | `own_memory` | `/proc/PID/maps`, `/proc/PID/pagemap` | [`Bytes`](dynmem_units::Bytes) |
+//! | `account` | `/etc/passwd`, `/etc/group` | [`Account`] |
 //! | `boot` | `/proc/uptime`, `boot_id` | a [`Duration`](std::time::Duration), a text |
 //! | `cgroup` | `/proc/self/mountinfo`, the memory controller | [`Cgroups`], [`MemoryGroup`] |
 //! | `swap` | `/proc/swaps`, swap files of our own | [`SwapArea`], [`SwapFile`] |
 
+mod account;
 mod boot;
 mod cgroup;
 mod meminfo;
@@ -25,6 +27,7 @@ mod process;
 mod reader;
 mod swap;
 
+pub use account::Account;
 pub use cgroup::{Cgroups, GroupError, GroupEvents, GroupLimit, GroupUsage, MemoryGroup};
 pub use meminfo::MemoryInfo;
 pub use pressure::{MemoryPressure, Stall};
