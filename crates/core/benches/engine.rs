@@ -91,7 +91,10 @@ impl Fleet {
         for id in (0..count).map(VmId) {
             let settings = settings(1 + scramble(u64::from(id.0)) % 10_000);
             engine.handle(Instant(0), Input::Vm(id, Event::Defined { name: format!("vm{}", id.0), settings }));
-            engine.handle(Instant(0), Input::Vm(id, Event::Adopted { devices: devices(), paused: false, known: true }));
+            engine.handle(
+                Instant(0),
+                Input::Vm(id, Event::Adopted { devices: devices(), paused: false, known: true, paging: None }),
+            );
         }
         Self { engine, now: Instant(0), devices: vec![devices(); count as usize], round: 0 }
     }

@@ -52,6 +52,15 @@ impl fmt::Display for VmState {
     }
 }
 
+/// How a machine's boot memory is parted while it pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Paged {
+    /// What it may hold in memory, its overhead excluded.
+    pub memory: Bytes,
+    /// The size of its file: at least the rest.
+    pub file: Bytes,
+}
+
 /// Something that happened, or that a person wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -75,6 +84,12 @@ pub enum Event {
     Launched(DeviceFacts),
     /// The machine could not be started. Answers [`Effect::Launch`].
     LaunchFailed(String),
+    /// The host has come up again, and the VM ran when it went down: as
+    /// [`Event::Start`], and a restart in the sense of Smart Paging.
+    StartAgain {
+        /// The hypervisor's own memory for it, as estimated before launch.
+        overhead: Bytes,
+    },
     /// A machine of this VM was found running.
     Adopted {
         /// Its devices.
@@ -85,6 +100,9 @@ pub enum Event {
         /// charged, nothing is ordered, and the first [`Event::Devices`] is
         /// the truth.
         known: bool,
+        /// Set if it was restarted with a part of its memory in a file, which
+        /// is still in use.
+        paging: Option<Paged>,
     },
     /// What the machine's devices hold now.
     Devices(DeviceFacts),
@@ -102,6 +120,17 @@ pub enum Event {
     },
     /// The machine is held before a reset; no memory has moved yet.
     ResetHeld,
+    /// The file is there, in use by this machine alone, and its memory is
+    /// limited. Answers [`Effect::BeginPaging`].
+    PagingBegan,
+    /// So much of the file is in use now.
+    PagingUsed(Bytes),
+    /// The file could not be made, or not be emptied. Answers
+    /// [`Effect::BeginPaging`] (then nothing is left of it) or
+    /// [`Effect::EndPaging`] (then it is still in use).
+    PagingFailed(String),
+    /// The file is gone. Answers [`Effect::EndPaging`].
+    PagingEnded,
     /// The guest has shut itself down; the machine is held.
     PoweredOff,
     /// A person wants the machine to stand still.
@@ -142,6 +171,21 @@ pub enum Input {
 pub enum Effect {
     /// Start this VM's machine; its memory is charged already.
     Launch(VmId),
+    /// Start this VM's machine with only a part of its boot memory; the rest is
+    /// paged to a file. Answered as [`Effect::Launch`] is.
+    LaunchPaged(VmId, Paged),
+    /// Make the file to which the held machine may page once it is reset.
+    /// Answered by [`Event::PagingBegan`] or [`Event::PagingFailed`]. A file
+    /// that is there already is as large, and serves again.
+    ///
+    /// [`Effect::ContinueReset`] follows; with it the machine is limited to the
+    /// memory that is said here. The order to the devices before that is for
+    /// them alone; each one after it says anew what the machine may hold.
+    BeginPaging(VmId, Paged),
+    /// The machine holds no more than its memory: fetch back what is in the
+    /// file, and delete it. Answered by [`Event::PagingEnded`] or
+    /// [`Event::PagingFailed`].
+    EndPaging(VmId),
     /// Give these orders to the memory devices, at once.
     Order {
         /// Whose devices.
@@ -200,6 +244,18 @@ pub enum Refusal {
         /// The VM's name.
         name: String,
     },
+    /// There is no memory for the restart, and no file for the missing part.
+    #[error(
+        "Can't restart {name}: {missing} of its startup memory are missing and can't be paged to a file: {reason}. It is held until there is memory, and tried again"
+    )]
+    PagingFailed {
+        /// The VM's name.
+        name: String,
+        /// What would have been paged.
+        missing: Bytes,
+        /// What is wrong with the file.
+        reason: String,
+    },
     /// QEMU could not be started.
     #[error("Can't start {name}: {reason}")]
     LaunchFailed {
@@ -229,6 +285,10 @@ pub enum NoticeKind {
     HostPressure,
     Adopted,
     DaemonStarted,
+    SmartPagingBegan,
+    SmartPagingEnded,
+    SmartPagingOverdue,
+    SmartPagingFailed,
 }
 
 impl NoticeKind {
@@ -249,6 +309,10 @@ impl NoticeKind {
             Self::HostPressure => "host-pressure",
             Self::Adopted => "adopted",
             Self::DaemonStarted => "daemon-started",
+            Self::SmartPagingBegan => "smart-paging-began",
+            Self::SmartPagingEnded => "smart-paging-ended",
+            Self::SmartPagingOverdue => "smart-paging-overdue",
+            Self::SmartPagingFailed => "smart-paging-failed",
         }
     }
 }
@@ -292,7 +356,9 @@ mod tests {
         let starts = [Kind::StartRefused, Kind::Started, Kind::Stopped, Kind::Failed, Kind::Restarting, Kind::Adopted];
         let moves = [Kind::Grew, Kind::Shrank, Kind::Stuck, Kind::Recovered, Kind::StatusChanged];
         let others = [Kind::SettingsChanged, Kind::HostPressure, Kind::DaemonStarted];
-        for kind in starts.into_iter().chain(moves).chain(others) {
+        let paging =
+            [Kind::SmartPagingBegan, Kind::SmartPagingEnded, Kind::SmartPagingOverdue, Kind::SmartPagingFailed];
+        for kind in starts.into_iter().chain(moves).chain(others).chain(paging) {
             assert_eq!(on_the_wire(kind.name()), Some(kind));
         }
     }

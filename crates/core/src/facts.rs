@@ -106,4 +106,8 @@ pub struct HostFacts {
     pub available: Bytes,
     /// PSI memory `some` over the last 10 s, hundredths of a per cent.
     pub stall: u32,
+    /// What all machines' processes really hold, read at the same instant,
+    /// where that can be told. Memory that was lent and not yet touched is
+    /// still part of `available`.
+    pub machines: Option<Bytes>,
 }

@@ -55,7 +55,9 @@ impl Host {
     /// under pressure or left it.
     pub(crate) fn observe(&mut self, facts: HostFacts, held: Bytes) -> bool {
         self.facts = Some(facts);
-        self.held_then = held;
+        // What was lent and not yet touched is still available: it must not
+        // count as held beside that.
+        self.held_then = facts.machines.unwrap_or(held);
         let floor = self.floor();
         // Leaving takes a quarter more than entering, so that the state does
         // not flap.
@@ -95,7 +97,7 @@ mod tests {
     /// A host whose machines held 4 GiB when it was read.
     fn host(available: Bytes, stall: u32) -> Host {
         let mut host = Host::new(HostConfig { memory: gib(16), reserve: gib(1) });
-        host.observe(HostFacts { available, stall }, gib(4));
+        host.observe(HostFacts { available, stall, machines: None }, gib(4));
         host
     }
 
@@ -123,7 +125,7 @@ mod tests {
     fn pressure_is_left_later_than_it_is_entered() {
         let floor = gib(16).scale(1, 50);
         let mut host = host(gib(8), 0);
-        let mut now_at = |available| host.observe(HostFacts { available, stall: 0 }, gib(4));
+        let mut now_at = |available| host.observe(HostFacts { available, stall: 0, machines: None }, gib(4));
         assert!(now_at(floor.saturating_sub(Bytes::MIB)), "entered");
         assert!(!now_at(floor.saturating_add(Bytes::MIB)), "not left yet");
         assert!(now_at(floor.scale(5, 4)), "left");

@@ -14,6 +14,7 @@
 //!              ├ growth      reports ──▶ what it will need soon
 //!              ├ rebalance   needs ──▶ who gets what   (share: weighted max-min)
 //!              ├ ledger      promises ──▶ what is charged; wish ──▶ device orders
+//!              ├ paging      a restart without memory for it: a part of it in a file
 //!              ├ stall       devices that do not do what they were asked
 //!              └ host        what may be lent at all
 //! ```
@@ -28,13 +29,14 @@ mod facts;
 mod growth;
 mod host;
 mod ledger;
+mod paging;
 mod settings;
 mod share;
 mod stall;
 mod vm;
 
-pub use engine::{DriverSnapshot, Engine, HostSnapshot, VmSnapshot};
-pub use event::{Effect, Event, Exit, Input, Notice, NoticeKind, Refusal, VmId, VmState};
+pub use engine::{DriverSnapshot, Engine, HostSnapshot, PagingSnapshot, VmSnapshot};
+pub use event::{Effect, Event, Exit, Input, Notice, NoticeKind, Paged, Refusal, VmId, VmState};
 pub use facts::{DeviceFacts, GuestReport, HostFacts, Instant, ReportSource};
 pub use host::HostConfig;
 pub use settings::{BUFFER_RANGE, DemandModel, MAXIMUM_CEILING, MINIMUM_FLOOR, MemorySettings, SettingsError};

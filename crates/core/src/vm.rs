@@ -9,10 +9,11 @@ use dynmem_units::{Bytes, Percent};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    DeviceFacts, GuestReport, Instant, MemorySettings, ReportSource, VmState,
+    DeviceFacts, GuestReport, Instant, MemorySettings, Paged, ReportSource, VmState,
     demand::{self, Demand},
     growth::Growth,
     ledger::Promise,
+    paging::{Paging, Phase},
     stall::Stall,
 };
 
@@ -111,6 +112,8 @@ pub(crate) struct Machine {
     /// The last decision could not give it all that it wanted: what comes free
     /// is for it, also where the rest would be too small for a new operation.
     pub(crate) waiting: bool,
+    /// A part of its memory is in a file: see [`crate::paging`].
+    pub(crate) pages: bool,
     /// The shutdown under way is the first half of a restart.
     pub(crate) restarting: bool,
     pub(crate) status: Option<MemoryStatus>,
@@ -133,6 +136,8 @@ pub(crate) struct Machine {
     pub(crate) high_water: Bytes,
     /// Power-off or reset by force, if the guest does not answer until then.
     pub(crate) force_at: Option<Instant>,
+    /// Its file, from the moment at which it is asked for.
+    pub(crate) paging: Option<Box<Paging>>,
 }
 
 impl Machine {
@@ -153,6 +158,8 @@ impl Machine {
             counters: Counters::default(),
             high_water: Bytes::ZERO,
             force_at: None,
+            paging: None,
+            pages: false,
             reset_held: false,
             restarting: false,
             status: None,
@@ -162,16 +169,49 @@ impl Machine {
     /// What the ledger counts for this machine.
     pub(crate) fn charge(&self) -> Bytes {
         let charge = self.charge_with(self.promise);
-        debug_assert!(
-            charge >= self.devices.assigned().saturating_add(self.devices.overhead),
-            "a held byte is charged"
-        );
+        debug_assert!(charge >= self.assigned().saturating_add(self.devices.overhead), "a held byte is charged");
         charge
     }
 
     /// What the ledger would count if this were promised instead.
     pub(crate) fn charge_with(&self, promise: Promise) -> Bytes {
-        promise.or(self.promise).or(self.revoked).charge(&self.devices)
+        let promise = promise.or(self.promise).or(self.revoked);
+        if self.pages {
+            // Of its boot memory it has only what it was promised: the rest is
+            // in its file, and its memory group sees to that.
+            let in_memory = DeviceFacts { balloon_actual: Bytes::ZERO, ..self.devices };
+            return promise.charge(&in_memory);
+        }
+        promise.charge(&self.devices)
+    }
+
+    /// The memory lent to it now: what its devices hold, less what is in a file.
+    pub(crate) fn assigned(&self) -> Bytes {
+        if !self.pages {
+            return self.devices.assigned();
+        }
+        self.devices.balloon_actual.min(self.promise.balloon).saturating_add(self.devices.plugged)
+    }
+
+    /// True if it is held before a reset and somebody has to find memory for it.
+    pub(crate) fn waits_for_memory(&self) -> bool {
+        let begins = self.paging.as_ref().is_some_and(|paging| paging.phase == Phase::Beginning);
+        self.reset_held && self.known && !begins
+    }
+
+    /// It has been paging since before this engine.
+    pub(crate) fn found_paging(&mut self, now: Instant, paged: Paged) {
+        let memory = paged.memory.clamp(Bytes::BLOCK, self.devices.boot.max(Bytes::BLOCK));
+        self.promise = Promise { balloon: memory.min(self.devices.balloon_actual), plugged: self.devices.plugged };
+        self.pages = true;
+        self.paging = Some(Box::new(Paging::new(now, Phase::Active, paged.file)));
+    }
+
+    /// Goes on with what the machine `charged` in its place has of a file.
+    pub(crate) fn pages_as(&mut self, charged: Self) {
+        if charged.pages {
+            (self.promise, self.pages, self.paging) = (charged.promise, true, charged.paging);
+        }
     }
 
     /// Promises something else.
@@ -271,11 +311,13 @@ pub(crate) struct Vm {
     pub(crate) name: String,
     /// Why it is in this state, where that is not obvious.
     pub(crate) reason: Option<String>,
+    /// When its smart paging file could not be made.
+    pub(crate) paging_refused_at: Option<Instant>,
 }
 
 impl Vm {
     pub(crate) fn new(name: String, settings: MemorySettings) -> Self {
-        Self { name, settings, state: VmState::Off, reason: None, machine: None }
+        Self { name, settings, state: VmState::Off, reason: None, machine: None, paging_refused_at: None }
     }
 
     pub(crate) fn charge(&self) -> Bytes {
@@ -286,7 +328,8 @@ impl Vm {
     /// its guest speaks. Everybody else is fixed at what they are charged.
     pub(crate) fn elastic(&self) -> Option<&Machine> {
         let machine = self.machine.as_ref()?;
-        let free = self.settings.dynamic && self.state == VmState::Running && machine.known && !machine.reset_held;
+        let trusted = machine.known && !machine.reset_held && !machine.pages;
+        let free = self.settings.dynamic && self.state == VmState::Running && trusted;
         (free && machine.heard.is_some() && machine.silent_since.is_none()).then_some(machine)
     }
 
@@ -342,7 +385,7 @@ impl Vm {
         {
             return None;
         }
-        let (held, target) = (machine.devices.assigned(), self.target(machine));
+        let (held, target) = (machine.assigned(), self.target(machine));
         Some(if machine.demand.current() > held {
             MemoryStatus::Low
         } else if held.saturating_add(Self::slack(target, self.demand(machine))) < target {

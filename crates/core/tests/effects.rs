@@ -112,14 +112,18 @@ fn a_found_machine_says_why_it_waits_and_needs_no_start() {
     let paused = hand.define(settings(128, 256, 256));
     for (vm, is_paused) in [(found, false), (paused, true)] {
         let devices = hand.devices(vm, mib(256));
-        let effects = hand.send(vm, Event::Adopted { devices, paused: is_paused, known: true });
+        let effects = hand.send(vm, Event::Adopted { devices, paused: is_paused, known: true, paging: None });
         assert_eq!(deeds(effects)[0], order(vm, 256, 256), "an order of the last daemon ends here");
         assert_eq!(hand.state(vm), if is_paused { VmState::Paused } else { VmState::Booting });
         assert_eq!(hand.vm(vm).reason.is_none(), is_paused);
     }
     let before = hand.vm(found);
     let devices = hand.devices(found, mib(128));
-    assert_eq!(hand.send(found, Event::Adopted { devices, paused: true, known: true }), [], "it is known");
+    assert_eq!(
+        hand.send(found, Event::Adopted { devices, paused: true, known: true, paging: None }),
+        [],
+        "it is known"
+    );
     assert_eq!(hand.vm(found), before);
     hand.send(VmId(0), Event::Exited(Exit::Clean));
     assert_eq!(deeds(hand.after(10)), [Effect::Launch(waiting)], "and no second machine of the one that was found");

@@ -145,7 +145,7 @@ fn the_next_daemon_finds_the_truth() {
         let guest = guest.expect("defined");
         let id = VmId(u32::try_from(index).expect("few"));
         world.send(id, Event::Defined { name: format!("vm{index}"), settings: guest.settings });
-        world.send(id, Event::Adopted { devices: guest.devices, paused: false, known: true });
+        world.send(id, Event::Adopted { devices: guest.devices, paused: false, known: true, paging: None });
     }
     world.recovering = false;
     assert_eq!([world.vm(busy).assigned, world.vm(idle).assigned], held);
@@ -162,7 +162,8 @@ fn a_machine_found_silent_is_charged_at_worst_and_ordered_nothing() {
     let worst = DeviceFacts { balloon_actual: mib(512), plugged: mib(3584), ..truth };
     let name = "silent".to_owned();
     engine.handle(at(0), Input::Vm(id, Event::Defined { name, settings: settings(256, 512, 4096) }));
-    let effects = engine.handle(at(0), Input::Vm(id, Event::Adopted { devices: worst, paused: false, known: false }));
+    let effects = engine
+        .handle(at(0), Input::Vm(id, Event::Adopted { devices: worst, paused: false, known: false, paging: None }));
     assert!(!effects.iter().any(|effect| matches!(effect, Effect::Order { .. })), "{effects:?}");
     assert_eq!(engine.host_snapshot().available, Bytes::ZERO);
     let effects = engine.handle(at(5_000), Input::Vm(id, Event::Devices(truth)));
@@ -182,6 +183,6 @@ fn late_news_of_unknown_vms_are_ignored() {
     );
     assert_eq!(world.engine.vm_snapshots(world.now), []);
     let available = mib(100);
-    world.engine.handle(world.now, Input::Host(HostFacts { available, stall: 0 }));
+    world.engine.handle(world.now, Input::Host(HostFacts { available, stall: 0, machines: None }));
     assert_eq!(world.engine.host_snapshot().host_available, Some(available));
 }

@@ -31,7 +31,7 @@ fn crosswise(boot: u64, balloon_actual: u64, plugged: u64) -> DeviceFacts {
 
 fn found(hand: &mut Hand, settings: MemorySettings, devices: DeviceFacts, known: bool) -> VmId {
     let vm = hand.define(settings);
-    hand.send(vm, Event::Adopted { devices, paused: false, known });
+    hand.send(vm, Event::Adopted { devices, paused: false, known, paging: None });
     vm
 }
 
@@ -159,7 +159,7 @@ fn memory_that_is_on_its_way_to_a_guest_is_not_lent_twice() {
     hand.reports(vm, 1000);
     let promised = hand.vm(vm).promised;
     assert!(promised > mib(1000), "and it holds 512 MiB still");
-    hand.engine.handle(hand.now, Input::Host(HostFacts { available: mib(1000), stall: 0 }));
+    hand.engine.handle(hand.now, Input::Host(HostFacts { available: mib(1000), stall: 0, machines: None }));
     // 512 MiB are held, 1000 are available, of which the host keeps 128.
     assert_eq!(hand.engine.host_snapshot().available, mib(512 + 1000 - 128).saturating_sub(promised));
 }

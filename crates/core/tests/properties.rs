@@ -208,7 +208,7 @@ proptest! {
             let guest = guest.expect("defined");
             world.send(id, Event::Defined { name: format!("vm{}", id.0), settings: guest.settings });
             if guest.on {
-                world.send(id, Event::Adopted { devices: guest.devices, paused: guest.paused, known: true });
+                world.send(id, Event::Adopted { devices: guest.devices, paused: guest.paused, known: true, paging: None });
             }
         }
         world.recovering = false;

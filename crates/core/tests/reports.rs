@@ -131,7 +131,7 @@ fn a_host_under_pressure_says_so_and_says_when_it_is_over() {
     let mut sentences = Vec::new();
     for available in [100, 100, 3000, 3000] {
         hand.after(1_000);
-        let facts = HostFacts { available: mib(available), stall: 0 };
+        let facts = HostFacts { available: mib(available), stall: 0, machines: None };
         let effects = hand.engine.handle(hand.now, Input::Host(facts));
         sentences.extend(told(&effects, NoticeKind::HostPressure).into_iter().map(str::to_owned));
         assert_eq!(hand.engine.host_snapshot().under_pressure, available == 100);

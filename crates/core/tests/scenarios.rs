@@ -160,7 +160,7 @@ fn noise_within_the_buffer_costs_no_operation() {
 #[test]
 fn one_reading_of_the_host_is_lent_once() {
     let mut world = world(65_536);
-    world.input(Input::Host(HostFacts { available: mib(4096), stall: 0 }));
+    world.input(Input::Host(HostFacts { available: mib(4096), stall: 0, machines: None }));
     let vms: Vec<_> = (0..20).map(|_| world.define(settings(256, 1024, 2048))).collect();
     for vm in &vms {
         world.now = world.now.plus_millis(1);
@@ -175,7 +175,7 @@ fn one_reading_of_the_host_is_asked_back_once() {
     let mut world = world(16_384);
     let vms: Vec<_> = (0..4).map(|_| world.running(settings(256, 3000, 8192), 2000)).collect();
     world.advance(30_000);
-    world.input(Input::Host(HostFacts { available: mib(207), stall: 0 }));
+    world.input(Input::Host(HostFacts { available: mib(207), stall: 0, machines: None }));
     world.advance(900);
     let given: u64 = vms.iter().map(|vm| 3000 - world.assigned(*vm).mib()).sum();
     assert!((120..=136).contains(&given), "the host lacks 120 MiB; {given} MiB came back");

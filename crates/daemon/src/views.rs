@@ -216,6 +216,7 @@ mod tests {
 
     fn off() -> VmSnapshot {
         VmSnapshot {
+            paging: None,
             id: VmId(0),
             name: "web01".to_owned(),
             settings: MemorySettings { dynamic: true, ..MemorySettings::default() },

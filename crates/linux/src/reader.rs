@@ -77,7 +77,11 @@ impl HostReader {
         let pressure = self.memory_pressure()?;
         Ok(HostSample {
             memory: info.total.saturating_sub(info.huge_pages),
-            facts: HostFacts { available: info.available, stall: pressure.map_or(0, |pressure| pressure.some.avg10) },
+            facts: HostFacts {
+                available: info.available,
+                stall: pressure.map_or(0, |pressure| pressure.some.avg10),
+                machines: None,
+            },
             pressure,
             swap_total: info.swap_total,
             swap_used: info.swap_total.saturating_sub(info.swap_free),

@@ -80,7 +80,7 @@ impl Policy for Clairvoyant {
         };
         match event {
             Event::Defined { settings, .. } | Event::Configured(settings) => self.seen(id).settings = settings,
-            Event::Start { .. } => return vec![Effect::Launch(id)],
+            Event::Start { .. } | Event::StartAgain { .. } => return vec![Effect::Launch(id)],
             Event::Launched(devices) | Event::Adopted { devices, .. } => {
                 let seen = self.seen(id);
                 (seen.devices, seen.ordered) = (Some(devices), devices.assigned());
@@ -93,7 +93,15 @@ impl Policy for Clairvoyant {
             Event::Exited(_) | Event::Forgotten | Event::LaunchFailed(_) => {
                 (self.seen(id).devices, self.seen(id).ordered) = (None, Bytes::ZERO);
             }
-            Event::Devices(_) | Event::Report(_) | Event::Paused | Event::Resumed => {}
+            // It is never short of memory for a restart.
+            Event::PagingBegan
+            | Event::PagingUsed(_)
+            | Event::PagingFailed(_)
+            | Event::PagingEnded
+            | Event::Devices(_)
+            | Event::Report(_)
+            | Event::Paused
+            | Event::Resumed => {}
         }
         Vec::new()
     }

@@ -31,15 +31,26 @@ impl Engine {
             Event::Defined { .. } => {}
             Event::Forgotten => self.forgotten(id),
             Event::Configured(settings) => self.configured(id, settings),
-            Event::Start { overhead } => self.start(now, id, overhead),
+            Event::Start { overhead } => self.start(now, id, overhead, false),
+            Event::StartAgain { overhead } => self.start(now, id, overhead, true),
             Event::Launched(devices) => self.launched(now, id, devices),
             Event::LaunchFailed(reason) => self.launch_failed(id, reason),
-            Event::Adopted { devices, paused, known } => self.adopted(now, id, devices, paused, known),
+            Event::Adopted { devices, paused, known, paging } => {
+                let mut machine = Machine { known, ..Machine::new(now, devices) };
+                if let Some(paged) = paging {
+                    machine.found_paging(now, paged);
+                }
+                self.adopted(id, machine, paused);
+            }
             Event::Devices(devices) => self.devices(now, id, devices),
             Event::Report(report) => self.report(now, id, report),
             Event::Stop { grace_ms } => self.stop(now, id, grace_ms),
             Event::Restart { grace_ms } => self.restart(now, id, grace_ms),
             Event::ResetHeld => self.reset_held(id),
+            Event::PagingBegan => self.paging_began(now, id),
+            Event::PagingUsed(used) => self.paging_used(id, used),
+            Event::PagingFailed(reason) => self.paging_failed(now, id, reason),
+            Event::PagingEnded => self.paging_ended(now, id),
             Event::PoweredOff => self.powered_off(id),
             Event::Pause => self.stand_still(id, true),
             Event::Resume => self.stand_still(id, false),
@@ -75,14 +86,14 @@ impl Engine {
         self.record(Some(id), NoticeKind::SettingsChanged, message, Vec::new());
     }
 
-    fn start(&mut self, now: Instant, id: VmId, overhead: Bytes) {
+    fn start(&mut self, now: Instant, id: VmId, overhead: Bytes, again: bool) {
         let Some(vm) = self.vm_mut(id) else { return };
         if !matches!(vm.state, VmState::Off | VmState::Failed) {
             return self.refuse_state(id, "start");
         }
         vm.state = VmState::Starting;
         vm.reason = Some("waiting for memory".to_owned());
-        self.starts.push_back(PendingStart { vm: id, overhead, since: now });
+        self.starts.push_back(PendingStart { vm: id, overhead, since: now, again });
         self.decide(now);
     }
 
@@ -118,8 +129,12 @@ impl Engine {
             vm.state = VmState::Booting;
         }
         let message = format!("{} started with {}", vm.name, devices.assigned());
-        let force_at = vm.machine.as_ref().and_then(|machine| machine.force_at);
-        vm.machine = Some(Machine { force_at, ..Machine::new(now, devices) });
+        let mut machine = Machine::new(now, devices);
+        if let Some(charged) = vm.machine.take() {
+            machine.force_at = charged.force_at;
+            machine.pages_as(charged);
+        }
+        vm.machine = Some(machine);
         self.record(Some(id), NoticeKind::Started, message, vec![("assigned_bytes", devices.assigned().get())]);
         if stopping {
             self.effects.push(Effect::Kill(id)); // asked to stop before it was up
@@ -140,21 +155,23 @@ impl Engine {
         self.effects.push(Effect::Refused(id, Box::new(refusal)));
     }
 
-    fn adopted(&mut self, now: Instant, id: VmId, devices: DeviceFacts, paused: bool, known: bool) {
+    fn adopted(&mut self, id: VmId, machine: Machine, paused: bool) {
+        let (known, assigned) = (machine.known, machine.assigned());
         let Some(vm) = self.vm_mut(id) else { return };
         if vm.machine.is_some() {
             return;
         }
         vm.state = if paused { VmState::Paused } else { VmState::Booting };
         vm.reason = (!paused).then(|| "found running; waiting for its guest to report".to_owned());
-        vm.machine = Some(Machine { known, ..Machine::new(now, devices) });
-        let message = format!("{} was found running with {}", vm.name, devices.assigned());
+        let Promise { balloon, plugged } = machine.promise;
+        vm.machine = Some(machine);
+        let message = format!("{} was found running with {assigned}", vm.name);
         // An order of the daemon before us may still be outstanding in the
         // balloon: what it holds now becomes the order.
         if known {
-            self.effects.push(Effect::Order { vm: id, balloon: devices.balloon_actual, plugged: devices.plugged });
+            self.effects.push(Effect::Order { vm: id, balloon, plugged });
         }
-        self.record(Some(id), NoticeKind::Adopted, message, vec![("assigned_bytes", devices.assigned().get())]);
+        self.record(Some(id), NoticeKind::Adopted, message, vec![("assigned_bytes", assigned.get())]);
         self.starts.retain(|start| start.vm != id);
     }
 
@@ -168,18 +185,21 @@ impl Engine {
         let charge_before = machine.charge();
         machine.move_to(now, devices);
         let silent = machine.silent_since.is_some();
-        let change = if vm.state == VmState::Running && !machine.reset_held && !silent {
+        let change = if vm.state == VmState::Running && !machine.reset_held && !silent && !machine.pages {
             machine.stall.watch(now, machine.promise, &before, &devices)
         } else {
             StallChange::None
         };
         let returned = machine.charge() < charge_before;
+        let pages = machine.pages;
         let (was, is) = (before.assigned(), devices.assigned());
         self.totals.added = self.totals.added.saturating_add(is.saturating_sub(was));
         self.totals.removed = self.totals.removed.saturating_add(was.saturating_sub(is));
         self.due |= (returned && self.hungry) || change != StallChange::None;
         self.stall_changed(now, id, change);
-        if silent {
+        if pages {
+            self.look_at_paging(now, id);
+        } else if silent {
             self.leave_it(now, id);
         }
     }
@@ -255,7 +275,7 @@ impl Engine {
 
     fn report(&mut self, now: Instant, id: VmId, report: GuestReport) {
         let Some(vm) = self.vm_mut(id) else { return };
-        let Vm { settings, state, reason, machine: Some(machine), name } = vm else { return };
+        let Vm { settings, state, reason, machine: Some(machine), name, .. } = vm else { return };
         if machine.reset_held || *state == VmState::Starting || !machine.observe(now, report, settings) {
             return;
         }
@@ -269,6 +289,9 @@ impl Engine {
         // Refilling a buffer in time is what keeps the next spike from starving.
         let urgent = vm.lacks_memory(now);
         self.due |= urgent || first || was_silent;
+        if first {
+            self.shrink_paging(id);
+        }
         if was_silent {
             self.record(Some(id), NoticeKind::Recovered, message, Vec::new());
         }
@@ -341,17 +364,24 @@ impl Engine {
 
     /// Memory for the reset is there: charge it and go.
     pub(super) fn continue_reset(&mut self, now: Instant, id: VmId) {
+        let Some(machine) = self.machine(id) else { return };
+        let boot = Promise { balloon: machine.devices.boot, plugged: Bytes::ZERO };
+        self.reset_with(now, id, boot, boot);
+    }
+
+    /// Lets the reset happen: the machine has `promise` from then on, and its
+    /// devices are ordered to hold `order`.
+    pub(super) fn reset_with(&mut self, now: Instant, id: VmId, promise: Promise, order: Promise) {
         let Some(vm) = self.vm_mut(id) else { return };
-        let Some(machine) = vm.machine.as_mut() else { return };
-        let boot = machine.devices.boot;
-        let (counters, high_water) = (machine.counters, machine.high_water);
-        let mut fresh = Machine { counters, high_water, ..Machine::new(now, machine.devices) };
-        (fresh.promise, fresh.revoked) = (machine.promise, machine.revoked);
-        fresh.promise_instead(now, Promise { balloon: boot, plugged: Bytes::ZERO });
-        *machine = fresh;
+        let Some(mut before) = vm.machine.take() else { return };
+        before.promise_instead(now, promise);
+        let Machine { counters, high_water, revoked, revoked_at, pages, .. } = before;
+        let fresh = Machine::new(now, before.devices);
+        let paging = before.paging.take();
+        vm.machine = Some(Machine { pages, promise, revoked, counters, revoked_at, high_water, paging, ..fresh });
         vm.state = VmState::Booting;
         vm.reason = None;
-        self.effects.push(Effect::Order { vm: id, balloon: boot, plugged: Bytes::ZERO });
+        self.effects.push(Effect::Order { vm: id, balloon: order.balloon, plugged: order.plugged });
         self.effects.push(Effect::ContinueReset(id));
     }
 
@@ -425,6 +455,7 @@ impl Engine {
                 self.effects.push(effect);
                 continue;
             }
+            self.look_at_paging(now, id);
             self.look_for_silence(now, id);
             self.look_at_status(id);
             self.move_ended(id);
@@ -453,7 +484,7 @@ impl Engine {
     fn leave_it(&mut self, now: Instant, id: VmId) {
         let Some(machine) = self.vm_mut(id).and_then(|vm| vm.machine.as_mut()) else { return };
         let held = Promise::held(&machine.devices);
-        if machine.promise.assigned() < held.assigned() {
+        if !machine.pages && machine.promise.assigned() < held.assigned() {
             machine.promise_instead(now, held);
             self.effects.push(Effect::Order { vm: id, balloon: held.balloon, plugged: held.plugged });
         }

@@ -11,6 +11,7 @@
 //! The same inputs give the same effects.
 
 mod lifecycle;
+mod paging;
 mod rebalance;
 mod snapshot;
 
@@ -18,7 +19,7 @@ use std::collections::VecDeque;
 
 use dynmem_units::Bytes;
 
-pub use snapshot::{DriverSnapshot, HostSnapshot, VmSnapshot};
+pub use snapshot::{DriverSnapshot, HostSnapshot, PagingSnapshot, VmSnapshot};
 
 use self::rebalance::Entry;
 use crate::{
@@ -43,12 +44,16 @@ struct PendingStart {
     vm: VmId,
     overhead: Bytes,
     since: Instant,
+    /// The VM ran when the host went down: it may page.
+    again: bool,
 }
 
 /// The state machine. See the module's head.
 #[derive(Debug)]
 pub struct Engine {
     host: Host,
+    /// Whether this host can page machines to files.
+    smart_paging: bool,
     /// Indexed by [`VmId`].
     vms: Vec<Option<Vm>>,
     /// In the order in which they were asked.
@@ -75,6 +80,7 @@ impl Engine {
     pub fn new(config: HostConfig) -> Self {
         Self {
             host: Host::new(config),
+            smart_paging: false,
             vms: Vec::new(),
             starts: VecDeque::new(),
             totals: Counters::default(),
@@ -150,8 +156,7 @@ impl Engine {
 
     fn host_facts(&mut self, facts: crate::HostFacts) {
         let machines = self.vms.iter().flatten().filter_map(|vm| vm.machine.as_ref());
-        let held: Bytes =
-            machines.map(|machine| machine.devices.assigned().saturating_add(machine.devices.overhead)).sum();
+        let held: Bytes = machines.map(|machine| machine.assigned().saturating_add(machine.devices.overhead)).sum();
         if !self.host.observe(facts, held) {
             return;
         }

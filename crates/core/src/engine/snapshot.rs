@@ -32,6 +32,19 @@ pub enum DriverSnapshot {
     },
 }
 
+/// A part of a VM's memory that is in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct PagingSnapshot {
+    /// The size of the file.
+    pub file: Bytes,
+    /// The part in use, as last told.
+    pub used: Bytes,
+    /// Since when, in milliseconds ago.
+    pub for_ms: u64,
+    /// It has been there for longer than it should.
+    pub overdue: bool,
+}
+
 /// One VM at one instant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct VmSnapshot {
@@ -73,6 +86,8 @@ pub struct VmSnapshot {
     pub high_water: Bytes,
     /// Whether its memory can be moved.
     pub driver: DriverSnapshot,
+    /// Its smart paging file, while there is one.
+    pub paging: Option<PagingSnapshot>,
     /// What moved.
     pub counters: Counters,
 }
@@ -127,7 +142,7 @@ impl Engine {
         let machines = || self.vms.iter().flatten().filter_map(|vm| Some((vm, vm.machine.as_ref()?)));
         let elastic = || self.vms.iter().flatten().filter_map(|vm| Some((vm, vm.elastic()?)));
         let demand_of = |(vm, machine): (&Vm, &Machine)| {
-            if vm.elastic().is_some() { machine.demand.current() } else { machine.devices.assigned() }
+            if vm.elastic().is_some() { machine.demand.current() } else { machine.assigned() }
         };
         let charged = self.charged();
         let available = self.host.capacity().saturating_sub(charged);
@@ -141,7 +156,7 @@ impl Engine {
             available,
             available_for_balancing: available.saturating_add(surplus),
             headroom: self.headroom,
-            assigned: machines().map(|(_, machine)| machine.devices.assigned()).sum(),
+            assigned: machines().map(|(_, machine)| machine.assigned()).sum(),
             overhead,
             average_pressure: if elastic().next().is_none() {
                 Percent::default()
@@ -174,11 +189,11 @@ fn vm_snapshot(now: Instant, id: VmId, vm: &Vm) -> VmSnapshot {
         settings: vm.settings.clone(),
         state: vm.state,
         reason: vm.reason.clone(),
-        assigned: of(|machine| machine.devices.assigned()),
+        assigned: of(Machine::assigned),
         promised: of(|machine| machine.promise.assigned()),
         demand: of(|machine| machine.demand.current()),
         target: spoken.map_or(Bytes::ZERO, |machine| vm.target(machine)),
-        pressure: spoken.map(|machine| Percent::ratio(machine.demand.current(), machine.devices.assigned())),
+        pressure: spoken.map(|machine| Percent::ratio(machine.demand.current(), machine.assigned())),
         pressure_history: heard.map_or_else(PressureHistory::default, |heard| heard.pressure),
         status: vm.memory_status(),
         overhead: of(|machine| machine.devices.overhead),
@@ -188,8 +203,15 @@ fn vm_snapshot(now: Instant, id: VmId, vm: &Vm) -> VmSnapshot {
         report: heard.map(|heard| heard.report.clone()),
         high_water: of(|machine| machine.high_water),
         driver: driver(now, machine),
+        paging: machine.and_then(|machine| paging(now, machine)),
         counters: machine.map_or_else(Counters::default, |machine| machine.counters),
     }
+}
+
+fn paging(now: Instant, machine: &Machine) -> Option<PagingSnapshot> {
+    let paging = machine.paging.as_ref()?;
+    let for_ms = now.millis_since(paging.since);
+    Some(PagingSnapshot { file: paging.file, used: paging.used, for_ms, overdue: paging.overdue })
 }
 
 fn driver(now: Instant, machine: Option<&Machine>) -> DriverSnapshot {

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 
 use dynmem_core::{
     DeviceFacts, Effect, Engine, Event, Exit, GuestReport, HostConfig, HostFacts, Input, Instant, MemorySettings,
-    Notice, Refusal, ReportSource, VmId, VmSnapshot, VmState,
+    Notice, Paged, Refusal, ReportSource, VmId, VmSnapshot, VmState,
 };
 use dynmem_units::{Bytes, Percent, Weight};
 
@@ -84,6 +84,10 @@ pub struct Guest {
     pub gives: Bytes,
     /// Held before a reset.
     pub held: bool,
+    /// Its smart paging file, and what it may hold in memory besides.
+    pub file: Option<Paged>,
+    /// It was reset or launched with that, and is limited so.
+    pub limited: bool,
     pub paused: bool,
 }
 
@@ -117,7 +121,10 @@ impl Guest {
 
     /// The most that it could hold by the orders given.
     pub fn charge(&self) -> Bytes {
-        let balloon = self.devices.balloon_actual.max(self.ordered.0);
+        let balloon = match self.file {
+            Some(paged) if self.limited => paged.memory,
+            _ => self.devices.balloon_actual.max(self.ordered.0),
+        };
         let plugged = self.devices.plugged.max(self.ordered.1);
         if self.on { [balloon, plugged, OVERHEAD].into_iter().sum() } else { Bytes::ZERO }
     }
@@ -136,6 +143,8 @@ pub struct World {
     /// Every effect ever, for comparing runs.
     pub trace: Vec<(Instant, Effect)>,
     launches_fail: bool,
+    /// Whether smart paging files can be made, and emptied.
+    pub files_fail: bool,
     /// A new engine is being told what runs, and does not know all of it yet.
     pub recovering: bool,
 }
@@ -159,6 +168,7 @@ impl World {
             refusals: Vec::new(),
             trace: Vec::new(),
             launches_fail: false,
+            files_fail: false,
             recovering: false,
         }
     }
@@ -178,6 +188,8 @@ impl World {
             plugs: true,
             gives: SPEED,
             held: false,
+            file: None,
+            limited: false,
             paused: false,
         }));
         self.send(id, Event::Defined { name: format!("vm{}", id.0), settings });
@@ -253,15 +265,21 @@ impl World {
                 guest.ordered = (boot, Bytes::ZERO);
                 answer(id, Event::Launched(guest.devices))
             }
+            Effect::LaunchPaged(..) | Effect::BeginPaging(..) | Effect::EndPaging(_) => self.page(effect),
             Effect::Order { vm, balloon, plugged } => {
-                self.guest_mut(vm).ordered = (balloon, plugged);
+                let guest = self.guest_mut(vm);
+                if let Some(paged) = guest.file.as_mut().filter(|_| !guest.held) {
+                    paged.memory = balloon.saturating_add(plugged);
+                }
+                guest.ordered = (balloon, plugged);
                 self.orders.push((vm, balloon, plugged));
                 None
             }
             Effect::PowerDown(id) if self.guest(id).speaks => answer(id, Event::PoweredOff),
             Effect::PowerDown(_) => None,
             Effect::Kill(id) => {
-                self.guest_mut(id).on = false;
+                let guest = self.guest_mut(id);
+                (guest.on, guest.file, guest.limited) = (false, None, false);
                 answer(id, Event::Exited(Exit::Clean))
             }
             Effect::HoldForReset(id) => {
@@ -271,6 +289,7 @@ impl World {
             Effect::ContinueReset(id) => {
                 let guest = self.guest_mut(id);
                 (guest.held, guest.paused) = (false, false);
+                guest.limited = guest.file.is_some();
                 guest.devices.balloon_actual = guest.devices.boot;
                 guest.devices.plugged = Bytes::ZERO;
                 let devices = guest.devices;
@@ -295,13 +314,38 @@ impl World {
         }
     }
 
+    fn page(&mut self, effect: Effect) -> Option<Input> {
+        let answer = |id, event| Some(Input::Vm(id, event));
+        match effect {
+            Effect::LaunchPaged(vm, paged) => {
+                (self.guest_mut(vm).file, self.guest_mut(vm).limited) = (Some(paged), true);
+                self.carry_out(Effect::Launch(vm))
+            }
+            Effect::BeginPaging(vm, _) | Effect::EndPaging(vm) if self.files_fail => {
+                answer(vm, Event::PagingFailed("the disk is full".to_owned()))
+            }
+            Effect::BeginPaging(vm, paged) => {
+                self.guest_mut(vm).file = Some(paged);
+                answer(vm, Event::PagingBegan)
+            }
+            Effect::EndPaging(vm) => {
+                let guest = self.guest_mut(vm);
+                let paged = guest.file.take().expect("it pages");
+                guest.limited = false;
+                assert!(guest.devices.assigned() <= paged.memory, "what is in the file has a place in memory");
+                answer(vm, Event::PagingEnded)
+            }
+            _ => None,
+        }
+    }
+
     /// Lets time pass: devices move, guests report, the engine ticks.
     pub fn advance(&mut self, millis: u64) {
         let end = self.now.plus_millis(millis);
         while self.now < end {
             self.now = self.now.plus_millis(STEP_MS);
             if let Some(available) = self.host_available.filter(|_| self.now.0.is_multiple_of(1_000)) {
-                self.input(Input::Host(HostFacts { available, stall: 0 }));
+                self.input(Input::Host(HostFacts { available, stall: 0, machines: None }));
             }
             for index in 0..self.guests.len() {
                 let id = VmId(u32::try_from(index).expect("few guests"));

@@ -37,7 +37,7 @@ impl Supervisor {
         self.feed_vm(vm, Event::Defined { name, settings });
         let Some(Found { devices, paused, known, info, attached }) = found else { return };
         self.spawn(vm, Start::Attached(attached), Some(info));
-        self.feed_vm(vm, Event::Adopted { devices, paused, known });
+        self.feed_vm(vm, Event::Adopted { devices, paused, known, paging: None });
     }
 
     /// Launches the machine; its memory is charged.

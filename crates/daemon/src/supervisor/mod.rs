@@ -169,6 +169,8 @@ impl Supervisor {
         match effect {
             Effect::Launch(vm) => self.launch(vm),
             Effect::Order { vm, balloon, plugged } => self.order(vm, Order::Memory { balloon, plugged }),
+            // This daemon makes no smart paging files yet, and has told the engine so.
+            Effect::LaunchPaged(..) | Effect::BeginPaging(..) | Effect::EndPaging(_) => {}
             Effect::PowerDown(vm) => self.order(vm, Order::PowerDown),
             Effect::HoldForReset(vm) => self.order(vm, Order::HoldForReset),
             Effect::ContinueReset(vm) => self.order(vm, Order::ContinueReset),

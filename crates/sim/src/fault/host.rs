@@ -59,6 +59,7 @@ pub(super) fn settings(rng: &mut fastrand::Rng) -> MemorySettings {
         buffer: Percent::new([5, rng.u32(5..50), 20, rng.u32(5..=2_000)][rng.usize(0..4)]),
         weight: Weight::new([100, rng.u64(1..=10_000), 1, 10_000][rng.usize(0..4)]).unwrap_or_default(),
         demand_model: if rng.u32(0..5) == 0 { DemandModel::Committed } else { DemandModel::WorkingSet },
+        ..MemorySettings::default()
     }
 }
 
@@ -108,7 +109,7 @@ pub(super) fn between(rng: &mut fastrand::Rng, low: Bytes, high: Bytes) -> Bytes
 pub(super) fn tell(plan: &HostPlan) -> String {
     let mut text = format!("A host of {}, of which {} is reserved.\n", plan.host.memory, plan.host.reserve);
     for vm in &plan.vms {
-        let MemorySettings { dynamic, minimum, startup, maximum, buffer, weight, demand_model } = &vm.settings;
+        let MemorySettings { dynamic, minimum, startup, maximum, buffer, weight, demand_model, .. } = &vm.settings;
         let _ = writeln!(
             text,
             "{}: {} {minimum} … {startup} … {maximum}, buffer {buffer}, weight {weight}, {demand_model}; begins with \

@@ -65,7 +65,7 @@ impl Host {
 
     /// A machine that runs, holds `held` and uses `used` of it.
     fn running(&mut self, id: VmId, held: u64, used: u64) -> Vec<Effect> {
-        self.send(id, Event::Adopted { devices: self.devices(held), paused: false, known: true });
+        self.send(id, Event::Adopted { devices: self.devices(held), paused: false, known: true, paging: None });
         self.says(id, held, used)
     }
 

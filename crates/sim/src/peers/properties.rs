@@ -52,7 +52,8 @@ fn any_event() -> impl Strategy<Value = Event> {
         (any_devices(), any::<bool>(), any::<bool>()).prop_map(|(devices, paused, known)| Event::Adopted {
             devices,
             paused,
-            known
+            known,
+            paging: None,
         }),
     ];
     let plain = prop::sample::select(vec![
@@ -83,7 +84,7 @@ fn any_event() -> impl Strategy<Value = Event> {
 fn any_step() -> impl Strategy<Value = (u64, Input, Statistics)> {
     let input = prop_oneof![
         12 => (0..4_u32, any_event()).prop_map(|(id, event)| Input::Vm(VmId(id), event)),
-        2 => (size(), 0..10_000_u32).prop_map(|(available, stall)| Input::Host(HostFacts { available, stall })),
+        2 => (size(), 0..10_000_u32).prop_map(|(available, stall)| Input::Host(HostFacts { available, stall, machines: None })),
         4 => Just(Input::Tick),
     ];
     let statistics = (size(), size(), size()).prop_map(|(free, cached, active)| Statistics { free, cached, active });
@@ -115,7 +116,7 @@ proptest! {
             let mut now = Instant(0);
             for (id, (settings, devices, visible, available)) in (0..).zip(&found) {
                 let defined = Event::Defined { name: format!("vm{id}"), settings: settings.clone() };
-                let adopted = Event::Adopted { devices: *devices, paused: false, known: true };
+                let adopted = Event::Adopted { devices: *devices, paused: false, known: true, paging: None };
                 for event in [defined, adopted, Event::Report(report(*visible, *available))] {
                     policy.handle(now, Input::Vm(VmId(id), event));
                 }

@@ -1,6 +1,6 @@
 //! What a policy wants is done, or fails as it may.
 
-use dynmem_core::{Effect, Event, Exit, GuestReport, Input, VmId};
+use dynmem_core::{Effect, Event, Exit, GuestReport, Input, Paged, VmId};
 use dynmem_units::Bytes;
 
 use super::{LAUNCH_MS, Lie, World};
@@ -15,6 +15,9 @@ impl World {
                 return answer(id, Event::LaunchFailed("QEMU said no".to_owned()));
             }
             Effect::Launch(id) => self.launch(id),
+            Effect::LaunchPaged(..) | Effect::BeginPaging(..) | Effect::EndPaging(_) => {
+                unreachable!("this host has no smart paging")
+            }
             Effect::Order { vm, balloon, plugged } => self.order(vm, balloon, plugged),
             Effect::PowerDown(id) => {
                 if let Some(machine) = self.vm_mut(id).machine.as_mut() {
@@ -108,6 +111,9 @@ pub(super) fn digest(digest: u64, now_ms: u64, effect: &Effect) -> u64 {
         Effect::Pause(id) => [7, u64::from(id.0), 0, 0],
         Effect::Resume(id) => [8, u64::from(id.0), 0, 0],
         Effect::Refused(id, _) => [9, u64::from(id.0), 0, 0],
+        Effect::LaunchPaged(vm, Paged { memory, file }) => [11, u64::from(vm.0), memory.get(), file.get()],
+        Effect::BeginPaging(vm, Paged { memory, file }) => [12, u64::from(vm.0), memory.get(), file.get()],
+        Effect::EndPaging(id) => [13, u64::from(id.0), 0, 0],
         Effect::Record(notice) => [10, notice.vm.map_or(u64::MAX, |vm| u64::from(vm.0)), notice.kind as u64, 0],
     };
     words.iter().fold(digest ^ now_ms, |digest, word| (digest ^ word).wrapping_mul(0x0000_0100_0000_01b3))

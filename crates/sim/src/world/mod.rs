@@ -122,7 +122,7 @@ impl World {
             let known = !self.vms[index].trouble.deaf(self.now_ms);
             let devices =
                 if known { machine.guest.devices() } else { vm::at_worst(machine, &self.vms[index].plan.settings) };
-            self.send(id, Event::Adopted { devices, paused, known });
+            self.send(id, Event::Adopted { devices, paused, known, paging: None });
             if held {
                 held_ones.push(id);
             }
@@ -206,7 +206,11 @@ impl World {
         self.rise_again();
         self.deliver();
         if crossed(self.now_ms, millis, HOST_MS) {
-            self.input(Input::Host(HostFacts { available: self.free().saturating_sub(self.used_by_host()), stall: 0 }));
+            self.input(Input::Host(HostFacts {
+                available: self.free().saturating_sub(self.used_by_host()),
+                stall: 0,
+                machines: None,
+            }));
         }
         if self.policy.deadline() <= self.told() {
             self.input(Input::Tick);

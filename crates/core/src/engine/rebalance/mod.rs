@@ -12,11 +12,15 @@
 //! once, so nothing is asked twice.
 
 mod entry;
+mod restarts;
 
 use dynmem_units::Bytes;
 
 pub(super) use self::entry::Entry;
-use self::entry::{blocks, bytes};
+use self::{
+    entry::{blocks, bytes},
+    restarts::within_reach,
+};
 use super::{Engine, PendingStart};
 use crate::{
     Instant, VmId, VmState,
@@ -79,18 +83,6 @@ fn take(giving: &mut [Giving<'_>], wanted: u64, surplus: fn(&Entry) -> u64) -> u
         one.entry.promised -= part;
     }
     wanted
-}
-
-/// The held resets that fit into what demand has `left`, smallest first: one
-/// that does not must not keep memory from those that do.
-fn within_reach(mut resets: Vec<(VmId, u64)>, mut left: u64) -> Vec<(VmId, u64)> {
-    resets.sort_by_key(|(id, needs)| (*needs, *id));
-    resets.retain(|(_, needs)| {
-        let fits = *needs <= left;
-        left -= if fits { *needs } else { 0 };
-        fits
-    });
-    resets
 }
 
 /// Says what every VM should have of the room: minimum, then what it needs now,
@@ -161,6 +153,8 @@ struct Survey {
     surge_max: u64,
     /// Machines held before a reset, and the blocks that each needs.
     resets: Vec<(VmId, u64)>,
+    /// Machines that page.
+    paging: Vec<VmId>,
 }
 
 impl Engine {
@@ -170,22 +164,15 @@ impl Engine {
         self.decided_at = now;
         let mut survey = self.survey(now);
         let left = survey.room.saturating_sub(survey.demands);
-        let resets = within_reach(std::mem::take(&mut survey.resets), left);
-        let reset_needs: u64 = resets.iter().map(|(_, needs)| needs).sum();
+        let restarts = within_reach(std::mem::take(&mut survey.resets), left, |id| self.may_page(now, id));
+        let reset_needs: u64 = restarts.iter().map(|restart| restart.takes).sum();
         let plenty = entitle(&mut survey, reset_needs);
-        let Survey { mut entries, mut purse, room, targets, slack, surge_max, .. } = survey;
+        let Survey { mut entries, mut purse, room, targets, slack, surge_max, paging, .. } = survey;
 
         let mut growing: Vec<_> = entries.iter_mut().filter(|entry| entry.wants()).collect();
         grant(&mut growing, &mut purse, |entry| entry.in_need().then_some(entry.demand.min(entry.entitled)));
-        for (id, needs) in resets {
-            if needs <= purse.free {
-                purse.free -= needs;
-                self.continue_reset(now, id);
-            } else {
-                purse.short += needs - purse.free;
-                purse.free = 0;
-            }
-        }
+        let waiting = self.serve_restarts(now, restarts, &mut purse);
+        self.relieve_paging(now, &paging, &mut purse);
         grant(&mut growing, &mut purse, |entry| Some(entry.entitled));
         self.order_growth(now, growing, &mut purse);
         // Only surplus above target is touched for a start; a stuck VM's target is what it holds.
@@ -203,7 +190,11 @@ impl Engine {
         }
         self.hungry = purse.short > 0 || purse.wished > 0;
         self.headroom = bytes(purse.wished);
+        let orders = self.effects.len();
         self.reclaim(now, &mut entries, &purse);
+        if let Some(waiting) = waiting.filter(|_| self.effects.len() == orders && purse.returning == 0) {
+            self.page_instead(now, waiting);
+        }
         self.entries = entries;
     }
 
@@ -246,7 +237,7 @@ impl Engine {
         let mut entries = std::mem::take(&mut self.entries);
         entries.clear();
         entries.reserve(self.vms.len());
-        let mut resets = Vec::new();
+        let (mut resets, mut paging) = (Vec::new(), Vec::new());
         let (mut needs, mut demands, mut targets, mut slack, mut surge_max) = (0, 0, 0, 0, Bytes::ZERO);
         let (mut charged, mut elastic, mut returning) = (Bytes::ZERO, Bytes::ZERO, Bytes::ZERO);
         for (id, vm) in (0_u32..).map(VmId).zip(&mut self.vms) {
@@ -257,7 +248,10 @@ impl Engine {
             }
             let charge = machine.charge();
             charged = charged.saturating_add(charge);
-            if machine.reset_held && machine.known && vm.state == VmState::Starting {
+            if machine.pages {
+                paging.push(id);
+            }
+            if machine.waits_for_memory() && vm.state == VmState::Starting {
                 resets.push((id, blocks(machine.reset_needs().align_up(Bytes::BLOCK))));
             }
             let Some(machine) = vm.elastic() else { continue };
@@ -283,7 +277,7 @@ impl Engine {
             wished: 0,
         };
         let room = blocks(capacity.saturating_sub(charged.saturating_sub(elastic)));
-        Survey { entries, purse, room, needs, demands, targets, slack, surge_max: blocks(surge_max), resets }
+        Survey { entries, purse, room, needs, demands, targets, slack, surge_max: blocks(surge_max), resets, paging }
     }
 
     /// Orders what the entries were granted, and counts what they still lack.
@@ -336,7 +330,8 @@ impl Engine {
 
     /// Lets waiting starts go in the order in which they were asked.
     fn admit_starts(&mut self, now: Instant, purse: &mut Purse, mut spare: u64) {
-        while let Some(&PendingStart { vm: id, overhead, since }) = self.starts.front() {
+        while let Some(&start) = self.starts.front() {
+            let PendingStart { vm: id, overhead, since, .. } = start;
             let Some(vm) = self.vm(id) else {
                 self.starts.pop_front();
                 continue;
@@ -348,8 +343,15 @@ impl Engine {
                 spare -= wanted;
                 self.starts.pop_front();
                 self.admit(now, id, overhead);
-            } else if wanted <= spare && now.millis_since(since) < START_PATIENCE_MS {
-                purse.short += wanted - purse.free;
+            } else if let Some(memory) = self.paged_start(now, start, purse, wanted.min(spare)) {
+                let takes = blocks(memory.saturating_add(overhead).align_up(Bytes::BLOCK));
+                (purse.free, spare) = (purse.free.saturating_sub(takes), spare.saturating_sub(takes));
+                self.starts.pop_front();
+                self.admit_paged(now, start, memory);
+            } else if (wanted <= spare || self.waits_to_page(start, spare))
+                && now.millis_since(since) < START_PATIENCE_MS
+            {
+                purse.short += wanted.min(spare).saturating_sub(purse.free);
                 purse.free = 0;
                 return; // the next in line waits behind this one
             } else {

@@ -1,0 +1,253 @@
+//! Smart Paging: restarts without memory for them get through, and nothing else
+//! ever pages.
+
+mod world;
+
+use dynmem_core::{Effect, Event, Exit, Instant, NoticeKind, Refusal, VmId, VmState};
+use dynmem_units::Bytes;
+use world::{Guest, OVERHEAD, World, mib, settings, world};
+
+/// A host that can page, `vm` shrunk below its startup, and a neighbour that
+/// needs all the rest.
+fn full() -> (World, VmId, VmId) {
+    let mut world = world(2048 + 64);
+    let engine = std::mem::replace(&mut world.engine, dynmem_core::Engine::new(world.config));
+    world.engine = engine.with_smart_paging(true);
+    let vm = world.running(settings(128, 1024, 2048), 40);
+    let busy = world.running(settings(128, 1024, 2048), 40);
+    world.guest_mut(busy).stalls = false;
+    world.guest_mut(busy).used = mib(1800);
+    world.advance(60_000);
+    assert!(world.assigned(vm) < mib(512), "{}", world.assigned(vm));
+    (world, vm, busy)
+}
+
+fn kinds(world: &World, of: VmId) -> Vec<NoticeKind> {
+    let about = |notice: &&dynmem_core::Notice| notice.vm == Some(of) && notice.kind.name().starts_with("smart");
+    world.notices.iter().filter(about).map(|notice| notice.kind).collect()
+}
+
+#[test]
+fn a_restart_without_memory_pages_and_shrinks_out_of_its_file() {
+    let (mut world, vm, busy) = full();
+    let (had, neighbour) = (world.assigned(vm), world.assigned(busy));
+    world.send(vm, Event::Restart { grace_ms: None });
+    while world.vm(vm).state == VmState::Starting {
+        world.advance(100); // until the neighbour's buffer has been given up
+    }
+    assert_eq!(world.vm(vm).state, VmState::Booting);
+    let paging = world.vm(vm).paging.expect("it pages");
+    assert_eq!(paging.file.saturating_add(world.vm(vm).assigned), mib(1024), "a place for every byte");
+    assert!(world.vm(vm).assigned >= had);
+    assert_eq!(world.guest(vm).devices.balloon_actual, mib(1024), "the guest boots with all of its startup");
+    world.advance(30_000);
+    assert_eq!((world.vm(vm).state, world.vm(vm).paging), (VmState::Running, None));
+    assert!(world.assigned(vm) < mib(512));
+    assert!(world.assigned(busy) >= neighbour, "nobody else paid");
+    assert_eq!(kinds(&world, vm), [NoticeKind::SmartPagingBegan, NoticeKind::SmartPagingEnded]);
+}
+
+#[test]
+fn a_host_that_can_not_page_holds_the_restart() {
+    let (mut world, vm, _) = full();
+    let engine = std::mem::replace(&mut world.engine, dynmem_core::Engine::new(world.config));
+    world.engine = engine.with_smart_paging(false);
+    world.send(vm, Event::Restart { grace_ms: None });
+    world.advance(30_000);
+    assert_eq!((world.vm(vm).state, world.vm(vm).paging), (VmState::Starting, None));
+}
+
+#[test]
+fn memory_that_can_be_reclaimed_is_reclaimed_before_anything_pages() {
+    let (mut world, vm, busy) = full();
+    world.guest_mut(busy).used = mib(600);
+    world.send(busy, Event::Report(world::report(world.assigned(busy), mib(600))));
+    world.advance(30_000);
+    world.send(vm, Event::Restart { grace_ms: None });
+    world.advance(30_000);
+    assert_eq!(world.vm(vm).state, VmState::Running);
+    assert_eq!(kinds(&world, vm), [], "there was surplus");
+}
+
+#[test]
+fn the_neighbours_buffer_is_used_before_the_file() {
+    let (mut world, vm, busy) = full();
+    world.guest_mut(busy).used = mib(1400);
+    world.advance(60_000);
+    let surplus = world.vm(busy).target.saturating_sub(world.vm(busy).demand);
+    assert!(surplus > mib(100), "{surplus}");
+    let without = mib(1024).saturating_sub(world.assigned(vm));
+    world.send(vm, Event::Restart { grace_ms: None });
+    world.advance(100);
+    world.advance(3_000);
+    let began = world.notices.iter().find(|notice| notice.kind == NoticeKind::SmartPagingBegan).expect("it pages");
+    let file = Bytes::new(began.numbers.iter().find(|(name, _)| *name == "file_bytes").expect("its size").1);
+    assert!(file.saturating_add(mib(100)) < without, "{file} of {without}");
+}
+
+#[test]
+fn a_start_from_off_never_pages() {
+    let (mut world, _, _) = full();
+    let third = world.define(settings(128, 512, 1024));
+    world.send(third, Event::Start { overhead: OVERHEAD });
+    world.advance(1_000);
+    assert_eq!(world.vm(third).state, VmState::Off);
+    assert!(matches!(world.refusals.pop(), Some((_, Refusal::NotEnoughMemory { .. }))));
+    assert!(!world.trace.iter().any(|(_, effect)| matches!(effect, Effect::LaunchPaged(..))));
+}
+
+#[test]
+fn vms_that_need_more_than_there_is_do_not_page() {
+    let (mut world, vm, busy) = full();
+    world.guest_mut(vm).used = mib(900);
+    world.guest_mut(busy).used = mib(1900);
+    world.advance(120_000);
+    assert!(world.engine.host_snapshot().available < mib(8), "everything is lent, and less than they use");
+    let paged = |effect: &Effect| matches!(effect, Effect::BeginPaging(..) | Effect::LaunchPaged(..));
+    assert!(!world.trace.iter().any(|(_, effect)| paged(effect)));
+}
+
+#[test]
+fn a_vm_that_ran_when_the_host_went_down_starts_again_and_pages() {
+    let (mut world, _, busy) = full();
+    let third = world.define(settings(64, 512, 1024));
+    world.send(third, Event::StartAgain { overhead: OVERHEAD });
+    world.advance(1_000);
+    assert_eq!(world.vm(third).state, VmState::Off, "not even its minimum is there");
+    // Of the 400 MiB that come free the neighbour keeps its buffer.
+    world.guest_mut(busy).used = mib(1400);
+    world.advance(60_000);
+    world.send(third, Event::StartAgain { overhead: OVERHEAD });
+    world.advance(10_000);
+    if world.vm(third).state == VmState::Off {
+        world.guest_mut(busy).used = mib(1200);
+        world.advance(60_000);
+        world.send(third, Event::StartAgain { overhead: OVERHEAD });
+        world.advance(20_000);
+    }
+    assert_eq!(world.vm(third).state, VmState::Running);
+    assert!(kinds(&world, third).starts_with(&[NoticeKind::SmartPagingBegan]));
+    world.advance(30_000);
+    assert_eq!(world.vm(third).paging, None);
+}
+
+#[test]
+fn a_file_that_can_not_be_made_refuses_the_restart_and_hurts_nobody() {
+    let (mut world, vm, busy) = full();
+    let neighbour = world.assigned(busy);
+    world.files_fail = true;
+    world.send(vm, Event::Restart { grace_ms: None });
+    world.advance(5_000);
+    let refused = world.refusals.iter().filter(|(_, refusal)| matches!(refusal, Refusal::PagingFailed { .. })).count();
+    assert_eq!((world.vm(vm).state, refused), (VmState::Starting, 1), "held, and told once");
+    assert!(world.vm(vm).reason.expect("told").contains("the disk is full"));
+    assert!(world.assigned(busy) >= neighbour);
+    world.files_fail = false;
+    world.advance(60_000);
+    assert_eq!((world.vm(vm).state, world.vm(vm).paging), (VmState::Running, None), "it was tried again");
+}
+
+#[test]
+fn memory_that_comes_free_ends_the_paging_of_a_guest_that_needs_it() {
+    let (mut world, vm, busy) = full();
+    world.guest_mut(vm).stuck = true;
+    world.guest_mut(vm).used = mib(900);
+    world.send(vm, Event::Restart { grace_ms: None });
+    world.advance(20_000);
+    assert!(world.vm(vm).paging.is_some(), "its balloon does not move");
+    world.guest_mut(busy).used = mib(200);
+    world.advance(30_000);
+    assert_eq!(world.vm(vm).paging, None, "what was free became its own");
+    assert_eq!(world.vm(vm).assigned, mib(1024));
+}
+
+#[test]
+fn a_file_is_overdue_after_ten_minutes_told_once_and_lets_the_next_one_pass() {
+    let (mut world, vm, _) = full();
+    world.guest_mut(vm).stuck = true;
+    world.send(vm, Event::Restart { grace_ms: None });
+    world.advance(599_000);
+    assert_eq!(kinds(&world, vm), [NoticeKind::SmartPagingBegan]);
+    world.advance(60_000);
+    assert_eq!(kinds(&world, vm), [NoticeKind::SmartPagingBegan, NoticeKind::SmartPagingOverdue]);
+    assert!(world.vm(vm).paging.expect("it still pages").overdue);
+    world.guest_mut(vm).stuck = false;
+    world.advance(30_000);
+    assert_eq!(world.vm(vm).paging, None, "it went on trying");
+}
+
+#[test]
+fn restarts_that_wait_for_each_other_page_one_after_the_other() {
+    let mut world = world(2048 + 96);
+    let engine = std::mem::replace(&mut world.engine, dynmem_core::Engine::new(world.config));
+    world.engine = engine.with_smart_paging(true);
+    let vms = [0, 1].map(|_| world.running(settings(128, 640, 2048), 40));
+    let busy = world.running(settings(128, 640, 2048), 40);
+    world.guest_mut(busy).stalls = false;
+    world.guest_mut(busy).used = mib(1400);
+    world.advance(60_000);
+    for vm in vms {
+        world.send(vm, Event::Restart { grace_ms: None });
+    }
+    for _ in 0..600 {
+        world.advance(100);
+        let at_once = vms.iter().filter(|vm| world.vm(**vm).paging.is_some()).count();
+        assert!(at_once <= 1, "a file is for one VM alone");
+    }
+    for vm in vms {
+        assert_eq!((world.vm(vm).state, world.vm(vm).paging), (VmState::Running, None));
+    }
+}
+
+#[test]
+fn a_second_restart_while_the_file_is_there_uses_it_again() {
+    let (mut world, vm, _) = full();
+    world.guest_mut(vm).stuck = true;
+    world.send(vm, Event::Restart { grace_ms: None });
+    world.advance(5_000);
+    let file = world.vm(vm).paging.expect("it pages").file;
+    world.send(vm, Event::Restart { grace_ms: None });
+    world.advance(5_000);
+    assert_eq!(world.vm(vm).state, VmState::Running);
+    assert_eq!(world.vm(vm).paging.expect("it pages").file, file);
+    world.guest_mut(vm).stuck = false;
+    world.advance(30_000);
+    assert_eq!(world.vm(vm).paging, None);
+}
+
+#[test]
+fn the_next_engine_goes_on_where_the_last_one_paged() {
+    let (mut world, vm, busy) = full();
+    world.guest_mut(vm).stuck = true;
+    world.send(vm, Event::Restart { grace_ms: None });
+    world.advance(5_000);
+    world.engine = dynmem_core::Engine::new(world.config).with_smart_paging(true);
+    world.recovering = true;
+    for id in [vm, busy] {
+        let guest = world.guest(id).clone();
+        world.send(id, Event::Defined { name: format!("vm{}", id.0), settings: guest.settings.clone() });
+        let Guest { devices, file: paging, .. } = guest;
+        world.send(id, Event::Adopted { devices, paused: false, known: true, paging });
+    }
+    world.recovering = false;
+    world.guest_mut(vm).stuck = false;
+    world.advance(30_000);
+    assert_eq!((world.vm(vm).state, world.vm(vm).paging), (VmState::Running, None));
+}
+
+#[test]
+fn a_machine_that_ends_while_it_pages_leaves_nothing_charged() {
+    let (mut world, vm, _) = full();
+    world.guest_mut(vm).stuck = true;
+    world.send(vm, Event::Restart { grace_ms: None });
+    world.advance(2_000);
+    (world.guest_mut(vm).on, world.guest_mut(vm).file, world.guest_mut(vm).limited) = (false, None, false);
+    world.send(vm, Event::Exited(Exit::Failed("killed".to_owned())));
+    assert_eq!((world.vm(vm).charge, world.vm(vm).paging), (Bytes::ZERO, None));
+    for late in [Event::PagingBegan, Event::PagingEnded, Event::PagingUsed(mib(1)), Event::PagingFailed(String::new())]
+    {
+        world.send(vm, late);
+    }
+    assert_eq!(world.vm(vm).state, VmState::Failed);
+    assert!(world.now > Instant(0));
+}
