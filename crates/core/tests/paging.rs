@@ -3,7 +3,7 @@
 
 mod world;
 
-use dynmem_core::{Effect, Event, Exit, Instant, NoticeKind, Refusal, VmId, VmState};
+use dynmem_core::{Effect, Event, Exit, Instant, MemorySettings, NoticeKind, Refusal, VmId, VmState};
 use dynmem_units::Bytes;
 use world::{Guest, OVERHEAD, World, mib, settings, world};
 
@@ -233,6 +233,39 @@ fn the_next_engine_goes_on_where_the_last_one_paged() {
     world.guest_mut(vm).stuck = false;
     world.advance(30_000);
     assert_eq!((world.vm(vm).state, world.vm(vm).paging), (VmState::Running, None));
+}
+
+#[test]
+fn a_machine_that_was_found_paging_and_silent_keeps_to_its_promise() {
+    let (mut world, vm, busy) = full();
+    world.guest_mut(vm).stuck = true;
+    world.send(vm, Event::Restart { grace_ms: None });
+    world.advance(5_000);
+    world.engine = dynmem_core::Engine::new(world.config).with_smart_paging(true);
+    world.recovering = true;
+    for id in [vm, busy] {
+        let Guest { devices, file: paging, settings, .. } = world.guest(id).clone();
+        world.send(id, Event::Defined { name: format!("vm{}", id.0), settings });
+        world.send(id, Event::Adopted { devices, paused: false, known: id != vm, paging });
+    }
+    world.recovering = false;
+    world.advance(1_000);
+    assert!(world.vm(vm).assigned < mib(1024), "what is in its file is not in memory");
+    world.guest_mut(vm).stuck = false;
+    world.advance(30_000);
+    assert_eq!((world.vm(vm).state, world.vm(vm).paging), (VmState::Running, None));
+}
+
+#[test]
+fn a_static_vm_never_pages() {
+    let (mut world, _, busy) = full();
+    world.guest_mut(busy).used = mib(1300);
+    world.advance(60_000);
+    let fixed = MemorySettings { dynamic: false, ..settings(64, 1024, 1024) };
+    let third = world.define(fixed);
+    world.send(third, Event::StartAgain { overhead: OVERHEAD });
+    world.advance(150_000);
+    assert_eq!((world.vm(third).state, world.vm(third).paging), (VmState::Off, None));
 }
 
 #[test]

@@ -210,8 +210,11 @@ impl Engine {
         let Some(machine) = self.vm_mut(id).and_then(|vm| vm.machine.as_mut()) else { return };
         machine.known = true;
         machine.devices = devices;
-        machine.promise = Promise::held(&devices);
-        self.effects.push(Effect::Order { vm: id, balloon: devices.balloon_actual, plugged: devices.plugged });
+        if !machine.pages {
+            machine.promise = Promise::held(&devices);
+        }
+        let Promise { balloon, plugged } = machine.promise;
+        self.effects.push(Effect::Order { vm: id, balloon, plugged });
         self.due = true;
     }
 

@@ -30,16 +30,17 @@ impl Engine {
         self
     }
 
-    /// True if this VM may begin to page: nobody else does, and no file was
-    /// refused to it a moment ago.
+    /// True if this VM may begin to page: it can shrink, nobody else pages, and
+    /// no file was refused to it a moment ago.
     pub(super) fn may_page(&self, now: Instant, id: VmId) -> bool {
         let occupies = |(other, vm): (VmId, &Vm)| {
             let paging = vm.machine.as_ref().and_then(|machine| machine.paging.as_deref());
             other != id && paging.is_some_and(|paging| !paging.overdue)
         };
-        let refused_at = self.vm(id).and_then(|vm| vm.paging_refused_at);
-        let rested = refused_at.is_none_or(|at| now.millis_since(at) >= RETRY_MS);
-        self.smart_paging && rested && !self.each().any(occupies)
+        let Some(vm) = self.vm(id) else { return false };
+        let rested = vm.paging_refused_at.is_none_or(|at| now.millis_since(at) >= RETRY_MS);
+        // A static VM would never shrink out of its file.
+        self.smart_paging && vm.settings.dynamic && rested && !self.each().any(occupies)
     }
 
     /// The held machine is to be reset with what it holds and `more`; a file
