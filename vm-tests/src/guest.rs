@@ -64,6 +64,7 @@ impl Guest {
             .map(str::to_owned)
             .to_vec(),
             memory: self.memory.clone(),
+            ..VmDefinition::new(&self.name)
         }
     }
 }

@@ -15,7 +15,9 @@
 //! | [`rules`](RuleError) | what a definition may say, whatever it came in |
 //! | [`text`](DefinitionError) | TOML in and out, faults with line and column |
 //! | [`pattern`](NamePattern) | naming several VMs at once: `Dev-*` |
+//! | [`autostart`](Autostart) | what the daemon does with a VM when the host has come up |
 
+mod autostart;
 mod pattern;
 mod rules;
 mod text;
@@ -25,6 +27,7 @@ use std::path::PathBuf;
 use dynmem_core::MemorySettings;
 use serde::{Deserialize, Serialize};
 
+pub use autostart::{Autostart, START_DELAY_SECONDS_MAX};
 pub use pattern::{NamePattern, NamePatternError};
 pub use rules::{RuleError, check_name};
 pub use text::{DefinitionError, Problem};
@@ -35,6 +38,12 @@ pub use text::{DefinitionError, Problem};
 pub struct VmDefinition {
     /// 1–63 letters, digits, `-`, `_` and `.`, starting with a letter or digit.
     pub name: String,
+    /// What is done with it when the host has come up.
+    #[serde(default, skip_serializing_if = "Autostart::is_default")]
+    pub autostart: Autostart,
+    /// So long after the daemon's start, in seconds: 0–86400.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub start_delay: u32,
     /// Virtual processors, 1–255.
     #[serde(default = "one")]
     pub vcpus: u32,
@@ -63,8 +72,33 @@ pub struct VmDefinition {
     pub memory: MemorySettings,
 }
 
+impl VmDefinition {
+    /// A VM of this name with the defaults: static, without disks or
+    /// networks. Nothing is checked.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            autostart: Autostart::default(),
+            start_delay: 0,
+            vcpus: one(),
+            accelerator: Accelerator::default(),
+            boot: Boot::default(),
+            disks: Vec::new(),
+            networks: Vec::new(),
+            vnc: None,
+            extra_args: Vec::new(),
+            memory: MemorySettings::default(),
+        }
+    }
+}
+
 fn one() -> u32 {
     1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// How the machine's processors run.

@@ -7,7 +7,7 @@ use std::{collections::HashSet, ffi::OsStr, net::Ipv4Addr, os::unix::ffi::OsStrE
 
 use dynmem_core::SettingsError;
 
-use crate::{Boot, Disk, Network, VmDefinition};
+use crate::{Boot, Disk, Network, START_DELAY_SECONDS_MAX, VmDefinition};
 
 const VCPUS: std::ops::RangeInclusive<u32> = 1..=255;
 const NAME_BYTES_MAX: usize = 63;
@@ -111,6 +111,13 @@ impl VmDefinition {
                 field: "vcpus".to_owned(),
                 value: self.vcpus.to_string(),
                 rule: "it must be a whole number from 1 to 255",
+            });
+        }
+        if self.start_delay > START_DELAY_SECONDS_MAX {
+            return Err(RuleError::Value {
+                field: "start_delay".to_owned(),
+                value: self.start_delay.to_string(),
+                rule: "it must be from 0 to 86400 seconds, which is a day",
             });
         }
         check_boot(&self.boot)?;

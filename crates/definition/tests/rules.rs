@@ -49,6 +49,25 @@ fn a_name_is_also_a_safe_file_name() {
 }
 
 #[test]
+fn a_start_waits_a_day_at_most() {
+    for delay in [0, 86_400] {
+        allowed(|vm| vm.start_delay = delay);
+    }
+    for delay in [86_401, u32::MAX] {
+        let told = refusal("start_delay", |vm| vm.start_delay = delay);
+        assert!(told.ends_with("it must be from 0 to 86400 seconds, which is a day"), "{told}");
+    }
+    for word in ["nothing", "start-if-running", "start"] {
+        let text = format!("name = \"web01\"\nautostart = {word:?}");
+        let vm = VmDefinition::from_toml(&text, "web01.toml".as_ref()).expect(word);
+        assert_eq!(vm.autostart.as_str(), word);
+    }
+    let unknown = VmDefinition::from_toml("name = \"web01\"\nautostart = \"maybe\"", "web01.toml".as_ref());
+    let told = unknown.expect_err("no such word").to_string();
+    assert!(told.contains("line 2") && told.contains("start-if-running"), "{told}");
+}
+
+#[test]
 fn processors_are_counted_from_1_to_255() {
     for vcpus in [1, 255] {
         allowed(|vm| vm.vcpus = vcpus);

@@ -3,12 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use dynmem_core::{DemandModel, MemorySettings};
-use dynmem_definition::{Accelerator, Boot, Disk, DiskFormat, Network, VmDefinition};
+use dynmem_definition::{
+    Accelerator, Autostart, Boot, Disk, DiskFormat, Network, START_DELAY_SECONDS_MAX, VmDefinition,
+};
 use dynmem_units::{Bytes, Percent, Weight};
 use proptest::prelude::*;
 
 const WHOLE: &str = r#"# The shop's front end.
 name = "web01"
+autostart = "start"
+start_delay = 30
 vcpus = 2
 accelerator = "kvm"
 vnc = "127.0.0.1:5"
@@ -55,6 +59,8 @@ fn read(text: &str) -> Result<VmDefinition, String> {
 fn every_setting_is_read() {
     let expected = VmDefinition {
         name: "web01".to_owned(),
+        autostart: Autostart::Start,
+        start_delay: 30,
         vcpus: 2,
         accelerator: Accelerator::Kvm,
         boot: Boot {
@@ -93,6 +99,8 @@ fn a_name_alone_is_a_static_vm_with_the_defaults() {
     assert_eq!(definition.memory, MemorySettings::default());
     assert!(!definition.memory.dynamic);
     assert_eq!((definition.vcpus, definition.accelerator), (1, Accelerator::Auto));
+    assert_eq!((definition.autostart, definition.start_delay), (Autostart::StartIfRunning, 0));
+    assert_eq!(definition, VmDefinition::new("web01"));
 }
 
 #[test]
@@ -105,6 +113,8 @@ fn a_static_vm_above_the_default_maximum_or_below_the_default_minimum_is_fine() 
 fn a_written_file_looks_as_if_a_person_wrote_it() {
     let written = read(WHOLE).and_then(|definition| definition.to_toml().map_err(|error| error.to_string()));
     let expected = r#"name = "web01"
+autostart = "start"
+start_delay = 30
 vcpus = 2
 accelerator = "kvm"
 vnc = "127.0.0.1:5"
@@ -270,10 +280,15 @@ prop_compose! {
     }
 }
 
+fn autostart() -> impl Strategy<Value = Autostart> {
+    prop_oneof![Just(Autostart::Nothing), Just(Autostart::StartIfRunning), Just(Autostart::Start)]
+}
+
 prop_compose! {
     fn definition()(
         name in "[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}",
         vcpus in 1..=255_u32,
+        (autostart, start_delay) in (autostart(), 0..=START_DELAY_SECONDS_MAX),
         (kernel, firmware) in (proptest::option::of((path(), proptest::option::of(path()), proptest::option::of(text_of_any_kind()))), proptest::option::of(path())),
         disks in proptest::collection::btree_map(path(), any::<(bool, bool)>(), 0..4),
         networks in proptest::collection::vec(network(), 0..4),
@@ -287,6 +302,8 @@ prop_compose! {
         };
         VmDefinition {
             name,
+            autostart,
+            start_delay,
             vcpus,
             accelerator: Accelerator::Auto,
             boot: Boot { firmware, kernel, initrd, cmdline },

@@ -112,6 +112,7 @@ mod tests {
             vnc: None,
             extra_args: Vec::new(),
             memory,
+            ..VmDefinition::new("web01")
         }
     }
 

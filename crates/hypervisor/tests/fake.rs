@@ -53,6 +53,7 @@ impl Bench {
             vnc: None,
             extra_args: Vec::new(),
             memory,
+            ..VmDefinition::new(name)
         };
         Launch { definition, run_dir: self.directory.path().join(name), cgroups: Vec::new() }
     }

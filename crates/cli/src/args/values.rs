@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use dynmem_core::DemandModel;
-use dynmem_definition::{Accelerator, Disk, DiskFormat, Network, check_name};
+use dynmem_definition::{Accelerator, Autostart, Disk, DiskFormat, Network, check_name};
 use dynmem_units::{Percent, Weight};
 
 /// A VM's name, and no pattern.
@@ -43,6 +43,15 @@ pub(super) fn accelerator() -> impl TypedValueParser<Value = Accelerator> {
         "kvm" => Accelerator::Kvm,
         "tcg" => Accelerator::Tcg,
         _ => Accelerator::Auto,
+    })
+}
+
+/// `nothing`, `start-if-running` or `start`.
+pub(super) fn autostart() -> impl TypedValueParser<Value = Autostart> {
+    PossibleValuesParser::new(["nothing", "start-if-running", "start"]).map(|word| match word.as_str() {
+        "nothing" => Autostart::Nothing,
+        "start" => Autostart::Start,
+        _ => Autostart::StartIfRunning,
     })
 }
 

@@ -6,7 +6,7 @@ use anyhow::{Context, bail, ensure};
 use clap::{Args, Subcommand};
 use dynmem_api::{MAX_STOP_TIMEOUT_SECONDS, StopMode, StopRequest};
 use dynmem_core::{DemandModel, MemorySettings};
-use dynmem_definition::{Accelerator, Boot, Disk, NamePattern, Network, VmDefinition};
+use dynmem_definition::{Accelerator, Autostart, Boot, Disk, NamePattern, Network, VmDefinition};
 use dynmem_units::{Bytes, Percent, Weight};
 
 use super::{Names, values};
@@ -110,6 +110,12 @@ const DISK_HELP: &str = "A disk: PATH[,format=qcow2|raw][,read_only]; may be rep
 #[derive(Debug, Args)]
 #[group(multiple = true, conflicts_with = "file")]
 struct CreateOptions {
+    /// What is done with it when the host has come up [default: start-if-running]
+    #[arg(long, value_name = "WHAT", value_parser = values::autostart())]
+    autostart: Option<Autostart>,
+    /// Seconds after which that is done, 0 to 86400 [default: 0]
+    #[arg(long, value_name = "SECONDS")]
+    start_delay: Option<u32>,
     /// Virtual processors, 1 to 255 [default: 1]
     #[arg(long, value_name = "NUMBER")]
     vcpus: Option<u32>,
@@ -224,6 +230,8 @@ impl CreateOptions {
         let Self { firmware, kernel, initrd, cmdline, .. } = self;
         VmDefinition {
             name,
+            autostart: self.autostart.unwrap_or_default(),
+            start_delay: self.start_delay.unwrap_or_default(),
             vcpus: self.vcpus.unwrap_or(1),
             accelerator: self.accelerator.unwrap_or_default(),
             boot: Boot { firmware, kernel, initrd, cmdline },
@@ -261,7 +269,7 @@ mod tests {
 
     #[test]
     fn options_say_everything_a_file_could() {
-        let line = "web01 --vcpus 2 --dynamic --startup 256M --maximum 2G --buffer 30 --weight 100 --kernel /k \
+        let line = "web01 --autostart start --start-delay 30 --vcpus 2 --dynamic --startup 256M --maximum 2G --buffer 30 --weight 100 --kernel /k \
             --initrd /i --cmdline -x --disk /d.img,format=raw --disk /e --network user --network tap:t0 \
             --firmware /f --vnc 127.0.0.1:5 --accelerator tcg --extra-arg -device --extra-arg sga \
             --demand-model committed --smart-paging-folder /fast";
@@ -270,6 +278,7 @@ mod tests {
         assert_eq!(definition.check(), Ok(()));
         assert_eq!(definition.memory.minimum, Bytes::from_mib(256), "the default sinks with startup");
         assert_eq!((definition.disks.len(), definition.networks.len()), (2, 2));
+        assert_eq!((definition.autostart, definition.start_delay), (Autostart::Start, 30));
         assert_eq!(definition.extra_args, ["-device", "sga"]);
         assert_eq!(definition.boot.cmdline.as_deref(), Some("-x"));
         assert_eq!(definition.memory.smart_paging_folder.as_deref(), Some(std::path::Path::new("/fast")));
