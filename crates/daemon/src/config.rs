@@ -2,7 +2,9 @@
 //!
 //! Text → [`Config::from_toml`] → a value that keeps every rule; an error
 //! names the file, the line and the rule. What depends on the host ("auto")
-//! is settled by [`HostSection::settle`].
+//! is settled by [`HostSection::settle`] and [`QemuSection::settle`].
+
+mod qemu;
 
 use std::{
     fmt, fs, io,
@@ -13,6 +15,8 @@ use dynmem_core::HostConfig;
 use dynmem_definition::Accelerator;
 use dynmem_units::Bytes;
 use serde::{Deserialize, Deserializer, de};
+
+pub use qemu::{QemuSection, QemuUser};
 
 /// Where the settings are unless `--config` says otherwise.
 pub const DEFAULT_FILE: &str = "/etc/dynmem/dynmemd.toml";
@@ -35,6 +39,8 @@ pub struct Config {
     pub accelerator: Accelerator,
     /// What may be lent.
     pub host: HostSection,
+    /// Who QEMU runs as.
+    pub qemu: QemuSection,
 }
 
 impl Default for Config {
@@ -45,6 +51,7 @@ impl Default for Config {
             backend: BackendKind::default(),
             accelerator: Accelerator::default(),
             host: HostSection::default(),
+            qemu: QemuSection::default(),
         }
     }
 }
@@ -266,7 +273,7 @@ mod tests {
     fn the_example_is_the_defaults_and_names_every_key() {
         let example = include_str!("../../../packaging/dynmemd.toml");
         assert_eq!(read(example).expect("the example is right"), Config::default());
-        for key in ["state_dir", "socket", "backend", "accelerator", "[host]", "memory", "reserve"] {
+        for key in ["state_dir", "socket", "backend", "accelerator", "[host]", "memory", "reserve", "[qemu]", "user"] {
             assert!(example.contains(key), "{key} is missing");
         }
     }

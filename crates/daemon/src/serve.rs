@@ -8,6 +8,7 @@ use dynmem_core::{Engine, HostConfig};
 use dynmem_hypervisor::{Hypervisor, Qemu, fake::FakeHost};
 use dynmem_linux::HostReader;
 use dynmem_store::{Definitions, EventLog, Loaded};
+use rustix::process::geteuid;
 use tokio::{
     sync::{mpsc, watch},
     time::timeout,
@@ -16,7 +17,7 @@ use tokio::{
 use crate::{
     adopt,
     clock::Clock,
-    config::{BackendKind, Config},
+    config::{BackendKind, Config, QemuUser},
     fact::FACTS_MAX,
     host, http,
     instance::{ApiSocket, StateLock},
@@ -35,11 +36,16 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// The hypervisor that the settings ask for, tried out.
 pub async fn probe(config: &Config) -> anyhow::Result<Hypervisor> {
-    let memory = HostReader::at("/").sample()?.memory;
-    Ok(match config.backend {
-        BackendKind::Fake => Hypervisor::Fake(FakeHost::new(memory)),
-        BackendKind::Qemu => Hypervisor::Qemu(Qemu::probe(Path::new(QEMU), config.accelerator, memory).await?),
-    })
+    let host = HostReader::at("/");
+    let memory = host.sample()?.memory;
+    if config.backend == BackendKind::Fake {
+        return Ok(Hypervisor::Fake(FakeHost::new(memory)));
+    }
+    let QemuUser { account, warning } = config.qemu.settle(&host, geteuid().as_raw()).map_err(|rule| anyhow!(rule))?;
+    if let Some(warning) = warning {
+        tracing::warn!("{warning}");
+    }
+    Ok(Hypervisor::Qemu(Qemu::probe(Path::new(QEMU), config.accelerator, memory, account).await?))
 }
 
 /// A daemon that listens, and has taken over what it found running.

@@ -19,28 +19,50 @@
 //! - `-action`: see [`crate::Machine::continue_reset`]. `-trace` logs a
 //!   power-off for a daemon that was not there to see it.
 //! - `-S`: the guest starts when everything around it stands.
+//! - `fd=` for sockets and interfaces on bridges, `-sandbox` without exception:
+//!   QEMU makes no file, starts no program and gains no right.
+//! - `-add-fd … opaque=` does nothing: it says on the command line whose QEMU
+//!   this is, so that [`crate::Hypervisor::attach`] can tell it from another.
 
-use std::{ffi::OsString, path::Path};
+use std::{ffi::OsString, os::fd::RawFd, path::Path};
 
 use dynmem_definition::{DiskFormat, Network, VmDefinition};
 use dynmem_units::Bytes;
 
-use crate::{ChosenAccelerator, MachinePlan, RunDir, launch::SHUTDOWN_TRACE, plan::TRANSLATION_CACHE};
+use crate::{ChosenAccelerator, MachinePlan, launch::SHUTDOWN_TRACE, plan::TRANSLATION_CACHE};
+
+/// What QEMU finds open when it starts.
+#[derive(Clone, Debug)]
+pub(crate) struct Inherited<'a> {
+    /// Whose it is.
+    pub(crate) run_dir: &'a Path,
+    /// Any file; QEMU closes it.
+    pub(crate) mark: RawFd,
+    /// Listening sockets: QMP, QMP for others, serial console, agent.
+    pub(crate) sockets: [RawFd; 4],
+    /// Interfaces on bridges, in the order of the definition's.
+    pub(crate) taps: Vec<RawFd>,
+}
 
 /// The arguments, without the program. `sandbox` says whether this QEMU can
 /// give up rights that it does not need.
-pub fn command_line(definition: &VmDefinition, plan: &MachinePlan, dir: &RunDir, sandbox: bool) -> Vec<OsString> {
+pub(crate) fn command_line(
+    definition: &VmDefinition,
+    plan: &MachinePlan,
+    inherited: &Inherited<'_>,
+    sandbox: bool,
+) -> Vec<OsString> {
     let mut arguments = Arguments::default();
-    arguments.process(definition, dir);
+    arguments.process(definition, inherited);
     if sandbox && !definition.extra_args.iter().any(|argument| argument == "-sandbox") {
-        arguments.sandbox(definition);
+        arguments.option("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
     }
     arguments.processors(definition, plan);
     arguments.memory(plan);
-    arguments.sockets(dir);
+    arguments.sockets(inherited.sockets);
     arguments.boot(definition);
     arguments.disks(definition);
-    arguments.networks(definition);
+    arguments.networks(definition, &inherited.taps);
     match &definition.vnc {
         Some(display) => arguments.options(&[("-vnc", display), ("-device", "VGA")]),
         None => arguments.option("-display", "none"),
@@ -69,21 +91,16 @@ impl Arguments {
         }
     }
 
-    fn process(&mut self, definition: &VmDefinition, dir: &RunDir) {
+    fn process(&mut self, definition: &VmDefinition, inherited: &Inherited<'_>) {
         self.option("-name", format!("guest={}", definition.name));
         self.options(&[("-action", "reboot=shutdown,shutdown=pause,panic=pause")]);
-        self.option("-pidfile", dir.pid_file());
+        let mut mark = OsString::from(format!("fd={},set=0,opaque=", inherited.mark));
+        mark.push(escaped(inherited.run_dir));
+        self.option("-add-fd", mark);
         self.option("-trace", format!("enable={SHUTDOWN_TRACE}"));
         for flag in ["-no-user-config", "-nodefaults", "-S"] {
             self.flag(flag);
         }
-    }
-
-    /// QEMU's bridge helper is another program with more rights.
-    fn sandbox(&mut self, definition: &VmDefinition) {
-        let bridged = definition.networks.iter().any(|network| matches!(network, Network::Bridge { .. }));
-        let helpers = if bridged { "" } else { ",elevateprivileges=deny,spawn=deny" };
-        self.option("-sandbox", format!("on,obsolete=deny,resourcecontrol=deny{helpers}"));
     }
 
     fn processors(&mut self, definition: &VmDefinition, plan: &MachinePlan) {
@@ -119,15 +136,15 @@ impl Arguments {
         );
     }
 
-    fn sockets(&mut self, dir: &RunDir) {
-        for (id, path) in [("qmp0", dir.qmp()), ("qmp1", dir.monitor())] {
-            self.option("-chardev", server(id, &path));
+    fn sockets(&mut self, [qmp, monitor, console, agent]: [RawFd; 4]) {
+        for (id, socket) in [("qmp0", qmp), ("qmp1", monitor)] {
+            self.option("-chardev", server(id, socket));
             self.option("-mon", format!("chardev={id},mode=control"));
         }
-        self.option("-chardev", server("console0", &dir.console()));
+        self.option("-chardev", server("console0", console));
         self.option("-serial", "chardev:console0");
         self.option("-device", "virtio-serial-pci,id=serial0");
-        self.option("-chardev", server("agent0", &dir.agent()));
+        self.option("-chardev", server("agent0", agent));
         self.option("-device", "virtserialport,bus=serial0.0,chardev=agent0,name=org.dynmem.agent.0");
     }
 
@@ -159,7 +176,8 @@ impl Arguments {
         }
     }
 
-    fn networks(&mut self, definition: &VmDefinition) {
+    fn networks(&mut self, definition: &VmDefinition, taps: &[RawFd]) {
+        let mut taps = taps.iter();
         for (index, network) in definition.networks.iter().enumerate() {
             let (backend, mac) = match network {
                 Network::User { forward, mac } => {
@@ -173,7 +191,10 @@ impl Arguments {
                 Network::Tap { device, mac } => {
                     (format!("tap,id=net{index},ifname={},script=no,downscript=no", escape(device)), mac)
                 }
-                Network::Bridge { bridge, mac } => (format!("bridge,id=net{index},br={}", escape(bridge)), mac),
+                Network::Bridge { mac, .. } => {
+                    let tap = taps.next().expect("an interface for each bridge");
+                    (format!("tap,id=net{index},fd={tap}"), mac)
+                }
             };
             let mac = mac.as_ref().map(|mac| format!(",mac={}", escape(mac))).unwrap_or_default();
             self.option("-netdev", backend);
@@ -187,11 +208,9 @@ fn kib(size: Bytes) -> String {
     format!("{}K", size.get() / 1024)
 }
 
-/// A socket that QEMU listens on and nobody has to be connected to.
-fn server(id: &str, path: &Path) -> OsString {
-    let mut chardev = OsString::from(format!("socket,id={id},server=on,wait=off,path="));
-    chardev.push(escaped(path));
-    chardev
+/// A socket that listens already and that nobody has to be connected to.
+fn server(id: &str, socket: RawFd) -> String {
+    format!("socket,id={id},fd={socket},server=on,wait=off")
 }
 
 /// QEMU splits options at commas; a doubled comma is one.
@@ -221,12 +240,15 @@ mod tests {
             vnc: None,
             extra_args: Vec::new(),
             memory: MemorySettings { dynamic: true, ..MemorySettings::default() },
+            ..VmDefinition::new("web01")
         }
     }
 
     fn lines(definition: &VmDefinition, accelerator: ChosenAccelerator, sandbox: bool) -> Vec<String> {
         let plan = MachinePlan::new(definition, accelerator, Bytes::from_mib(4096));
-        let arguments = command_line(definition, &plan, &RunDir::new("/run/web01"), sandbox);
+        let inherited =
+            Inherited { run_dir: Path::new("/run/web,01"), mark: 9, sockets: [3, 4, 5, 6], taps: vec![7, 8] };
+        let arguments = command_line(definition, &plan, &inherited, sandbox);
         let mut lines: Vec<String> = Vec::new();
         for argument in arguments.iter().map(|argument| argument.to_string_lossy()) {
             match lines.last_mut() {
@@ -244,12 +266,12 @@ mod tests {
             [
                 "-name guest=web01",
                 "-action reboot=shutdown,shutdown=pause,panic=pause",
-                "-pidfile /run/web01/qemu.pid",
+                "-add-fd fd=9,set=0,opaque=/run/web,,01",
                 "-trace enable=qemu_system_shutdown_request",
                 "-no-user-config",
                 "-nodefaults",
                 "-S",
-                "-sandbox on,obsolete=deny,resourcecontrol=deny,elevateprivileges=deny,spawn=deny",
+                "-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
                 "-accel tcg,tb-size=32",
                 "-cpu max,-erms",
                 "-smp 2",
@@ -259,14 +281,14 @@ mod tests {
                 "-m 524288K,maxmem=4194304K",
                 "-object memory-backend-ram,id=vmem0-ram,reserve=off,merge=off,size=3758096384",
                 "-device virtio-mem-pci,id=vmem0,memdev=vmem0-ram,block-size=2097152,requested-size=0",
-                "-chardev socket,id=qmp0,server=on,wait=off,path=/run/web01/qmp.sock",
+                "-chardev socket,id=qmp0,fd=3,server=on,wait=off",
                 "-mon chardev=qmp0,mode=control",
-                "-chardev socket,id=qmp1,server=on,wait=off,path=/run/web01/monitor.sock",
+                "-chardev socket,id=qmp1,fd=4,server=on,wait=off",
                 "-mon chardev=qmp1,mode=control",
-                "-chardev socket,id=console0,server=on,wait=off,path=/run/web01/console.sock",
+                "-chardev socket,id=console0,fd=5,server=on,wait=off",
                 "-serial chardev:console0",
                 "-device virtio-serial-pci,id=serial0",
-                "-chardev socket,id=agent0,server=on,wait=off,path=/run/web01/agent.sock",
+                "-chardev socket,id=agent0,fd=6,server=on,wait=off",
                 "-device virtserialport,bus=serial0.0,chardev=agent0,name=org.dynmem.agent.0",
                 "-display none",
             ]
@@ -298,6 +320,8 @@ mod tests {
             networks: vec![
                 Network::User { forward: vec!["tcp:127.0.0.1:2222-:22".to_owned()], mac: None },
                 Network::Tap { device: "tap0".to_owned(), mac: Some("52:54:00:12:34:56".to_owned()) },
+                Network::Bridge { bridge: "br0".to_owned(), mac: None },
+                Network::Bridge { bridge: "br1".to_owned(), mac: None },
             ],
             vnc: Some("127.0.0.1:5".to_owned()),
             extra_args: vec!["-device".to_owned(), "virtio-rng-pci".to_owned()],
@@ -320,6 +344,10 @@ mod tests {
                 "-device virtio-net-pci,netdev=net0,romfile=",
                 "-netdev tap,id=net1,ifname=tap0,script=no,downscript=no",
                 "-device virtio-net-pci,netdev=net1,mac=52:54:00:12:34:56,romfile=",
+                "-netdev tap,id=net2,fd=7",
+                "-device virtio-net-pci,netdev=net2,romfile=",
+                "-netdev tap,id=net3,fd=8",
+                "-device virtio-net-pci,netdev=net3,romfile=",
                 "-vnc 127.0.0.1:5",
                 "-device VGA",
                 "-device virtio-rng-pci",
@@ -328,13 +356,9 @@ mod tests {
     }
 
     #[test]
-    fn rights_are_given_up_as_far_as_the_machine_and_qemu_allow() {
-        let bridged =
-            VmDefinition { networks: vec![Network::Bridge { bridge: "br0".to_owned(), mac: None }], ..definition() };
-        let lines_of = |definition: &VmDefinition, sandbox| lines(definition, ChosenAccelerator::Tcg, sandbox);
-        let with_helper = "-sandbox on,obsolete=deny,resourcecontrol=deny".to_owned();
-        assert!(lines_of(&bridged, true).contains(&with_helper), "the bridge helper has to be started");
+    fn rights_are_given_up_unless_a_person_or_qemu_decides_otherwise() {
         let own = VmDefinition { extra_args: vec!["-sandbox".to_owned(), "off".to_owned()], ..definition() };
+        let lines_of = |definition: &VmDefinition, sandbox| lines(definition, ChosenAccelerator::Tcg, sandbox);
         let sandboxes = |lines: Vec<String>| lines.into_iter().filter(|line| line.starts_with("-sandbox")).count();
         assert_eq!(sandboxes(lines_of(&own, true)), 1, "a person's own choice stands");
         assert_eq!(sandboxes(lines_of(&definition(), false)), 0);

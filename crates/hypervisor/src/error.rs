@@ -52,6 +52,43 @@ pub enum LaunchError {
         /// Why.
         source: io::Error,
     },
+    /// A file that the machine needs is there, but not for QEMU's user.
+    #[error(
+        "{what} {} can't be opened by {user}, the user that QEMU runs as: {source}; let {user} {need} it and enter the \
+         directories above it (chown, or setfacl --modify u:{user}:…), or set another user in [qemu] of dynmemd's settings",
+        path.display()
+    )]
+    NotForUser {
+        /// `Disk`, `Kernel` …
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the user has to be allowed: `read`, `read and write`.
+        need: &'static str,
+        /// QEMU's user.
+        user: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The daemon may not give up its own user for QEMU's.
+    #[error(
+        "Can't become {user}, the user that QEMU runs as: {source}; run dynmemd as root with CAP_SETUID and CAP_SETGID, \
+         or set another user in [qemu] of its settings"
+    )]
+    User {
+        /// QEMU's user.
+        user: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// No interface on a bridge could be had.
+    #[error("Bridge {bridge} can't be joined: {reason}")]
+    Bridge {
+        /// The bridge.
+        bridge: String,
+        /// What was tried and said, and what to do.
+        reason: String,
+    },
     /// Another process serves one of the machine's sockets.
     #[error("Socket {} is in use: a machine of this name still runs; stop it first", .0.display())]
     SocketInUse(PathBuf),
@@ -107,6 +144,19 @@ pub enum LaunchError {
         /// What it said.
         source: QmpError,
     },
+}
+
+impl LaunchError {
+    /// A refusal that meets QEMU's user, and not whoever reads this.
+    pub(crate) fn of_user(self, user: &str) -> Self {
+        match self {
+            Self::File { what, path, source } if source.kind() == io::ErrorKind::PermissionDenied => {
+                let need = if what == "Disk" { "read and, unless it is read-only, write" } else { "read" };
+                Self::NotForUser { what, path, need, user: user.to_owned(), source }
+            }
+            other => other,
+        }
+    }
 }
 
 /// Why a machine could not be taken over. If it runs it goes on; try again.

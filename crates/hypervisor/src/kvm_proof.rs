@@ -9,18 +9,19 @@
 //! file that is removed.
 
 use std::{
-    fs::OpenOptions,
+    fs::{OpenOptions, Permissions},
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::PermissionsExt,
     path::Path,
     process::Stdio,
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
+use dynmem_linux::Account;
 use tokio::{process::Command, time};
 
-use crate::ChosenAccelerator;
+use crate::{ChosenAccelerator, user::Identity};
 
 /// The boot sector writes this to the debug port …
 const SIGN: u8 = 0x2a;
@@ -88,7 +89,11 @@ const CODE: &[u8] = &[
 ];
 
 /// Runs the proof with this accelerator. The error is a reason for people.
-pub(crate) async fn prove(program: &Path, accelerator: ChosenAccelerator) -> Result<(), String> {
+pub(crate) async fn prove(
+    program: &Path,
+    accelerator: ChosenAccelerator,
+    user: Option<&Account>,
+) -> Result<(), String> {
     let disk = Disk::create().map_err(|error| format!("the trial's disk can't be written: {error}"))?;
     let processor = match accelerator {
         ChosenAccelerator::Kvm => ["-accel", "kvm", "-cpu", "host"],
@@ -104,6 +109,9 @@ pub(crate) async fn prove(program: &Path, accelerator: ChosenAccelerator) -> Res
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
+    if let Some(user) = user {
+        Identity::of(user).run(command.as_std_mut());
+    }
     match time::timeout(PATIENCE, command.output()).await {
         Err(_) => Err(format!("a trial machine got nowhere within {}s", PATIENCE.as_secs())),
         Ok(Err(error)) => Err(format!("a trial machine did not start: {error}")),
@@ -128,7 +136,8 @@ impl Disk {
         // A leftover of a daemon that was killed; anybody else's file makes
         // the next step fail.
         let _ = std::fs::remove_file(&path);
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).open(&path)?;
+        file.set_permissions(Permissions::from_mode(0o644))?; // QEMU's user reads it
         let disk = Self(path.to_string_lossy().replace(',', ",,"));
         let mut sector = [0; 512];
         sector[..CODE.len()].copy_from_slice(CODE);
@@ -161,12 +170,12 @@ mod tests {
     #[tokio::test]
     async fn the_trial_succeeds_where_a_machine_works() {
         // Emulation always works: this shows that a failure blames KVM alone.
-        assert_eq!(prove(Path::new("qemu-system-x86_64"), ChosenAccelerator::Tcg).await, Ok(()));
+        assert_eq!(prove(Path::new("qemu-system-x86_64"), ChosenAccelerator::Tcg, None).await, Ok(()));
     }
 
     #[tokio::test]
     async fn the_trial_fails_with_a_reason_where_nothing_runs() {
-        let reason = prove(Path::new("/bin/false"), ChosenAccelerator::Kvm).await.expect_err("it is no QEMU");
+        let reason = prove(Path::new("/bin/false"), ChosenAccelerator::Kvm, None).await.expect_err("it is no QEMU");
         assert!(reason.contains("exit status: 1"), "{reason}");
     }
 }

@@ -5,38 +5,27 @@
 //! half-way costs no guest anything; the record is on disk before they run.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Read, Seek, SeekFrom, Write},
-    os::unix::{
-        fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt},
-        process::CommandExt,
-    },
-    path::Path,
-    process::Command,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    fs::{self, DirBuilder, File},
+    io::{self, Read, Seek, SeekFrom},
+    os::{fd::OwnedFd, unix::fs::DirBuilderExt},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use dynmem_definition::VmDefinition;
+use dynmem_definition::{Network, VmDefinition};
 use dynmem_qmp::{Client, Events, QmpError, commands};
-use rustix::{
-    fs::OFlags,
-    io::Errno,
-    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with},
-};
-use tokio::time;
+use tokio::task;
 
 use crate::{
-    Launch, LaunchError, Machine, MachineError, MachinePlan, MachineRecord, Qemu, RunDir,
-    command_line::command_line,
+    Launch, LaunchError, Machine, MachineError, MachinePlan, MachineRecord, Qemu, RunDir, bridge,
     events::Translator,
+    files::{self, is_served},
     process::{Process, ProcessStat, RealProcess},
+    spawn::spawn,
 };
 
 /// How long QEMU may take from its start to its greeting. It takes 0.1 s; an
 /// overloaded host gets much more.
 const GREETING_PATIENCE: Duration = Duration::from_secs(30);
-/// Between two looks whether QEMU listens yet.
-const KNOCK_PAUSE: Duration = Duration::from_millis(5);
 /// How often balloon statistics are asked for until somebody says otherwise.
 pub(crate) const STATISTICS_SECONDS: u32 = 1;
 /// What QEMU logs of a power-off, see [`crate::command_line()`]: no news.
@@ -50,8 +39,7 @@ impl Qemu {
         let plan = self.plan(&launch.definition)?;
         let dir = RunDir::new(&launch.run_dir);
         check_path_length(&dir)?;
-        check_files(&launch.definition)?;
-        check_display(&launch.definition)?;
+        files::check(&launch.definition, self.user())?;
         prepare_directory(&dir)?;
         match self.launch_in(&dir, launch, &plan).await {
             Ok(machine) => Ok(machine),
@@ -63,7 +51,7 @@ impl Qemu {
     }
 
     async fn launch_in(&self, dir: &RunDir, launch: &Launch, plan: &MachinePlan) -> Result<Machine, LaunchError> {
-        let mut newborn = Newborn(Some(self.spawn(dir, launch, plan)?));
+        let mut newborn = Newborn(Some(spawn(self, dir, launch, plan, taps(&launch.definition).await?)?));
         let outcome = set_up(newborn.process(), dir, self.version(), &launch.definition, plan).await;
         let mut process = newborn.take();
         match outcome {
@@ -87,46 +75,20 @@ impl Qemu {
             }
         }
     }
-
-    fn spawn(&self, dir: &RunDir, launch: &Launch, plan: &MachinePlan) -> Result<RealProcess, LaunchError> {
-        let io_error = |doing, path: &Path| {
-            let path = path.to_owned();
-            move |source| LaunchError::Io { doing, path, source }
-        };
-        let log = OpenOptions::new().create(true).append(true).open(dir.log());
-        let log = log.map_err(io_error("write", &dir.log()))?;
-        let err = log.try_clone().map_err(io_error("write", &dir.log()))?;
-        let mut groups = Vec::new();
-        for group in &launch.cgroups {
-            let procs = group.join("cgroup.procs");
-            groups.push(OpenOptions::new().write(true).open(&procs).map_err(io_error("join control group", group))?);
-        }
-        let mut command = Command::new(self.program());
-        command
-            .args(command_line(&launch.definition, plan, dir, self.sandbox()))
-            .current_dir(dir.path())
-            .env_remove("NOTIFY_SOCKET") // the service manager's business with the daemon only
-            .stdin(std::process::Stdio::null())
-            .stdout(log)
-            .stderr(err);
-        leave_home(&mut command, groups);
-        RealProcess::spawn(&mut command).map_err(io_error("start", self.program()))
-    }
 }
 
-/// Lets the child live in a session of its own and in these control groups.
-#[expect(unsafe_code, reason = "the standard library has no other way to act between fork and exec")]
-fn leave_home(command: &mut Command, groups: Vec<File>) {
-    let prepare = move || {
-        rustix::process::setsid()?;
-        groups.iter().try_for_each(|mut procs| procs.write_all(b"0"))
-    };
-    // SAFETY: between fork and exec only async-signal-safe things may happen.
-    // `prepare` makes system calls (setsid, write) on what was opened before,
-    // and neither allocates nor takes a lock.
-    unsafe {
-        command.pre_exec(prepare);
+/// Interfaces on the bridges that the machine is to join.
+async fn taps(definition: &VmDefinition) -> Result<Vec<OwnedFd>, LaunchError> {
+    let bridges = definition.networks.iter().filter_map(|network| match network {
+        Network::Bridge { bridge, .. } => Some(bridge.clone()),
+        Network::User { .. } | Network::Tap { .. } => None,
+    });
+    let mut taps = Vec::new();
+    for bridge in bridges {
+        let joined = task::spawn_blocking(move || bridge::join(&bridge)).await;
+        taps.push(joined.expect("joining a bridge does not panic")?);
     }
+    Ok(taps)
 }
 
 /// A process that ends with its owner until somebody takes it: an abandoned
@@ -200,16 +162,11 @@ pub(crate) async fn introduce(client: &Client) -> Result<(), QmpError> {
     client.call(commands::Cont {}).await.map(drop)
 }
 
+/// Its sockets have listened since before it was QEMU: the first knock is heard.
 async fn greeting(dir: &RunDir) -> Result<(Client, Events), Failure> {
-    let deadline = Instant::now() + GREETING_PATIENCE;
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        match dynmem_qmp::connect(&dir.qmp(), left).await {
-            Ok(connection) => return Ok(connection),
-            Err(QmpError::Io { .. } | QmpError::Closed) if !left.is_zero() => time::sleep(KNOCK_PAUSE).await,
-            Err(QmpError::Timeout { .. } | QmpError::Io { .. }) => return Err(Failure::Silent),
-            Err(error) => return Err(error.into()),
-        }
+    match dynmem_qmp::connect(&dir.qmp(), GREETING_PATIENCE).await {
+        Err(QmpError::Timeout { .. }) => Err(Failure::Silent),
+        connected => Ok(connected?),
     }
 }
 
@@ -246,55 +203,6 @@ pub(crate) fn check_path_length(dir: &RunDir) -> Result<(), LaunchError> {
         return Err(LaunchError::PathTooLong { path, most: RunDir::PATH_BYTES_MAX });
     }
     Ok(())
-}
-
-/// Opens everything that QEMU will open, as it will open it: its own message
-/// about a missing file is hard to find in its log.
-fn check_files(definition: &VmDefinition) -> Result<(), LaunchError> {
-    let boot = &definition.boot;
-    let whole = [("Firmware", &boot.firmware), ("Kernel", &boot.kernel), ("Initial RAM disk", &boot.initrd)];
-    for (what, path) in whole {
-        if let Some(path) = path {
-            check_file(what, path, true)?;
-        }
-    }
-    definition.disks.iter().try_for_each(|disk| check_file("Disk", &disk.path, disk.read_only))
-}
-
-fn check_file(what: &'static str, path: &Path, read_only: bool) -> Result<(), LaunchError> {
-    // Without waiting: a pipe would keep us until somebody writes into it.
-    let flags = OFlags::NONBLOCK.bits().cast_signed();
-    let opened = OpenOptions::new().read(true).write(!read_only).custom_flags(flags).open(path);
-    let plain = opened.and_then(|file| file.metadata()).and_then(|metadata| match metadata.file_type() {
-        kind if kind.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
-        kind if kind.is_fifo() => Err(io::Error::other("it is a pipe, not a file")),
-        _ => Ok(()),
-    });
-    plain.map_err(|source| LaunchError::File { what, path: path.to_owned(), source })
-}
-
-/// QEMU removes whatever lies where its display's socket goes: a file, or the
-/// display of another machine, which would go on without it.
-fn check_display(definition: &VmDefinition) -> Result<(), LaunchError> {
-    let Some(socket) = definition.vnc.as_deref().and_then(|vnc| vnc.strip_prefix("unix:")) else { return Ok(()) };
-    let socket = Path::new(socket);
-    match fs::symlink_metadata(socket) {
-        Ok(metadata) if !metadata.file_type().is_socket() => Err(LaunchError::DisplayOverFile(socket.to_owned())),
-        _ if is_served(socket) => Err(LaunchError::DisplayInUse(socket.to_owned())),
-        _ => Ok(()),
-    }
-}
-
-/// Whether a socket is somebody's. Never waits: one who listens and takes no
-/// connection has a full queue.
-fn is_served(socket: &Path) -> bool {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let knock = || {
-        let asking = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-        connect(&asking, &SocketAddrUnix::new(socket)?)
-    };
-    // Full, not for us, or of another kind: each has somebody behind it.
-    matches!(knock(), Ok(()) | Err(Errno::AGAIN | Errno::ACCESS | Errno::PROTOTYPE))
 }
 
 /// Makes the directory, empty, for our eyes only.

@@ -16,16 +16,17 @@
 //! the daemon.
 //!
 //! The rooms: `plan` (what a machine will take), `command_line` (pure),
-//! `probe` (which QEMU) and
-//! `kvm_proof`, `launch` and `attach`, `process`
-//! (exit without zombies), `machine` with `events`, `reset` and `statistics`,
+//! `probe` (which QEMU) and `kvm_proof`, `launch` (with `files`, `bridge`,
+//! `spawn` and `user`) and `attach`, `process` (exit without zombies), `machine` with `events`, `reset` and `statistics`,
 //! `record` (`machine.json`), and `fake`.
 
 mod attach;
+mod bridge;
 mod command_line;
 mod error;
 mod events;
 pub mod fake;
+mod files;
 mod kvm_proof;
 mod launch;
 mod machine;
@@ -35,13 +36,14 @@ mod probe;
 mod process;
 mod record;
 mod reset;
+mod spawn;
 mod statistics;
+mod user;
 
 use std::path::{Path, PathBuf};
 
 use dynmem_definition::VmDefinition;
 
-pub use command_line::command_line;
 pub use error::{AttachError, LaunchError, MachineError, ProbeError};
 pub use events::MachineEvent;
 pub use machine::{Machine, Ordered, RunState};

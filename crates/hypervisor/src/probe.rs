@@ -9,10 +9,11 @@ use std::{
 };
 
 use dynmem_definition::{Accelerator, VmDefinition};
+use dynmem_linux::Account;
 use dynmem_units::Bytes;
 use tokio::{process::Command, time};
 
-use crate::{ChosenAccelerator, LaunchError, MachinePlan, ProbeError, kvm_proof};
+use crate::{ChosenAccelerator, LaunchError, MachinePlan, ProbeError, files, kvm_proof};
 
 /// The oldest QEMU that we know how to drive.
 const OLDEST: (u32, u32) = (7, 2);
@@ -28,6 +29,7 @@ struct Probed {
     program: PathBuf,
     version: String,
     sandbox: bool,
+    user: Option<Account>,
     host_memory: Bytes,
     kvm: Result<(), String>,
     accelerator: ChosenAccelerator,
@@ -38,8 +40,13 @@ impl Qemu {
     /// Finds QEMU and, unless `accelerator` is TCG, proves that KVM works by
     /// running something with it. `program` is a path or a name in `PATH`;
     /// `host_memory` is all of the host's memory: what hot-add devices are
-    /// sized to.
-    pub async fn probe(program: &Path, accelerator: Accelerator, host_memory: Bytes) -> Result<Self, ProbeError> {
+    /// sized to. Machines run as `user`, or as we do: another needs root.
+    pub async fn probe(
+        program: &Path,
+        accelerator: Accelerator,
+        host_memory: Bytes,
+        user: Option<Account>,
+    ) -> Result<Self, ProbeError> {
         // What QEMU does not support it refuses before it prints the version.
         let confined = run(program, &["-sandbox", "on", "-version"]).await?;
         let sandbox = confined.status.success();
@@ -47,7 +54,7 @@ impl Qemu {
         let version = check_version(program, &output)?;
         let kvm = match accelerator {
             Accelerator::Tcg => Err("this host is configured for emulation".to_owned()),
-            Accelerator::Auto | Accelerator::Kvm => prove_kvm(program).await,
+            Accelerator::Auto | Accelerator::Kvm => prove_kvm(program, user.as_ref()).await,
         };
         let (chosen, description) = match (&kvm, accelerator) {
             (Err(reason), Accelerator::Kvm) => return Err(ProbeError::KvmUnusable(reason.clone())),
@@ -58,7 +65,16 @@ impl Qemu {
             }
         };
         let program = program.to_owned();
-        Ok(Self(Arc::new(Probed { program, version, sandbox, host_memory, kvm, accelerator: chosen, description })))
+        Ok(Self(Arc::new(Probed {
+            program,
+            version,
+            sandbox,
+            user,
+            host_memory,
+            kvm,
+            accelerator: chosen,
+            description,
+        })))
     }
 
     /// The version, such as `7.2.22`.
@@ -80,6 +96,11 @@ impl Qemu {
         &self.0.program
     }
 
+    /// Who machines run as; `None` if as we do.
+    pub(crate) fn user(&self) -> Option<&Account> {
+        self.0.user.as_ref()
+    }
+
     pub(crate) fn sandbox(&self) -> bool {
         self.0.sandbox
     }
@@ -98,13 +119,15 @@ impl Qemu {
     }
 }
 
-async fn prove_kvm(program: &Path) -> Result<(), String> {
-    match std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm") {
-        Ok(_) => kvm_proof::prove(program, ChosenAccelerator::Kvm).await,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Err("/dev/kvm is missing; is virtualisation enabled in the firmware, and the kvm module loaded?".to_owned())
-        }
-        Err(error) => Err(format!("/dev/kvm can't be opened: {error}; add the user to the group kvm")),
+async fn prove_kvm(program: &Path, user: Option<&Account>) -> Result<(), String> {
+    if !Path::new("/dev/kvm").exists() {
+        let hint = "is virtualisation enabled in the firmware, and the kvm module loaded?";
+        return Err(format!("/dev/kvm is missing; {hint}"));
+    }
+    let name = user.map_or("this user", |user| &user.name);
+    match files::open_as(user, Path::new("/dev/kvm")) {
+        Ok(()) => kvm_proof::prove(program, ChosenAccelerator::Kvm, user).await,
+        Err(error) => Err(format!("/dev/kvm can't be opened by {name}: {error}; add {name} to the group kvm")),
     }
 }
 
@@ -156,7 +179,7 @@ mod tests {
     /// A script that was just written may be "busy" while another test forks.
     async fn probe(program: &Path) -> Result<Qemu, ProbeError> {
         loop {
-            let outcome = Qemu::probe(program, Accelerator::Tcg, Bytes::GIB).await;
+            let outcome = Qemu::probe(program, Accelerator::Tcg, Bytes::GIB, None).await;
             if !matches!(&outcome, Err(ProbeError::Broken { reason, .. }) if reason.contains("Text file busy")) {
                 return outcome;
             }
@@ -197,7 +220,8 @@ mod tests {
 
     #[tokio::test]
     async fn this_hosts_qemu_is_found_and_the_choice_is_explained() {
-        let qemu = Qemu::probe(Path::new("qemu-system-x86_64"), Accelerator::Auto, Bytes::GIB).await.expect("QEMU");
+        let qemu = Qemu::probe(Path::new("qemu-system-x86_64"), Accelerator::Auto, Bytes::GIB, None).await;
+        let qemu = qemu.expect("QEMU");
         assert!(!qemu.version().is_empty());
         assert!(qemu.description().contains("KVM"), "{}", qemu.description());
     }

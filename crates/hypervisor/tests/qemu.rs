@@ -37,7 +37,7 @@ impl Drop for Lab {
 
 async fn qemu() -> Hypervisor {
     let program = Path::new("qemu-system-x86_64");
-    Hypervisor::Qemu(Qemu::probe(program, Accelerator::Tcg, HOST).await.expect("QEMU is installed"))
+    Hypervisor::Qemu(Qemu::probe(program, Accelerator::Tcg, HOST, None).await.expect("QEMU is installed"))
 }
 
 fn launch(directory: &Lab) -> Launch {
@@ -58,6 +58,7 @@ fn launch(directory: &Lab) -> Launch {
         vnc: None,
         extra_args: Vec::new(),
         memory,
+        ..VmDefinition::new("web01")
     };
     Launch { definition, run_dir: directory.path().join("web01"), cgroups: Vec::new() }
 }
