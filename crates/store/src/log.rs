@@ -1,6 +1,7 @@
 //! [`EventLog`]: what happened, and a little state for each VM, in SQLite.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, OpenOptions},
     io,
     os::unix::fs::OpenOptionsExt,
@@ -18,6 +19,9 @@ use crate::{
 const QUERY_MAX: u32 = 1000;
 const STATE_BYTES_MAX: usize = 64 << 10;
 const FILE_MODE: u32 = 0o640;
+const PUT_STATE: &str = "INSERT INTO vm_state (vm, state) VALUES (?1, ?2)
+                         ON CONFLICT (vm) DO UPDATE SET state = excluded.state";
+const REMOVE_STATE: &str = "DELETE FROM vm_state WHERE vm = ?1";
 
 /// The log. One owner, which blocks on the disk: give it a thread of its own.
 ///
@@ -173,22 +177,45 @@ impl EventLog {
     /// Keeps a small state for a VM, such as whether it ran, in place of the
     /// one before. On the disk when this returns.
     pub fn put_state(&mut self, vm: &str, state: &serde_json::Value) -> Result<(), LogError> {
-        let text = state.to_string();
-        if text.len() > STATE_BYTES_MAX {
-            return Err(LogError::StateTooLarge { vm: vm.to_owned(), bytes: text.len() });
+        self.change_states(&BTreeMap::from([(vm.to_owned(), Some(state.clone()))]))
+    }
+
+    /// What is kept for each VM. What is no JSON any more is left out.
+    pub fn states(&self) -> Result<BTreeMap<String, serde_json::Value>, LogError> {
+        let get = || {
+            let mut select = self.connection.prepare_cached("SELECT vm, state FROM vm_state")?;
+            let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            rows.collect::<rusqlite::Result<Vec<(String, String)>>>()
+        };
+        let rows = get().map_err(|source| self.failed("read", source))?;
+        Ok(rows.into_iter().filter_map(|(vm, text)| Some((vm, serde_json::from_str(&text).ok()?))).collect())
+    }
+
+    /// Keeps these states, or forgets those that are `None`: all or nothing,
+    /// with a single wait for the disk.
+    pub fn change_states(&mut self, states: &BTreeMap<String, Option<serde_json::Value>>) -> Result<(), LogError> {
+        let mut texts = Vec::with_capacity(states.len());
+        for (vm, state) in states {
+            let text = state.as_ref().map(serde_json::Value::to_string);
+            if let Some(bytes) = text.as_ref().map(String::len).filter(|bytes| *bytes > STATE_BYTES_MAX) {
+                return Err(LogError::StateTooLarge { vm: vm.clone(), bytes });
+            }
+            texts.push((vm, text));
         }
         self.transaction("write to", |transaction| {
-            let sql = "INSERT INTO vm_state (vm, state) VALUES (?1, ?2)
-                       ON CONFLICT (vm) DO UPDATE SET state = excluded.state";
-            transaction.prepare_cached(sql)?.execute([vm, &text]).map(|_| ())
+            for (vm, text) in &texts {
+                match text {
+                    Some(text) => transaction.prepare_cached(PUT_STATE)?.execute([vm.as_str(), text])?,
+                    None => transaction.prepare_cached(REMOVE_STATE)?.execute([vm])?,
+                };
+            }
+            Ok(())
         })
     }
 
     /// Forgets the state of a VM, if there is one.
     pub fn remove_state(&mut self, vm: &str) -> Result<(), LogError> {
-        self.transaction("write to", |transaction| {
-            transaction.prepare_cached("DELETE FROM vm_state WHERE vm = ?1")?.execute([vm]).map(|_| ())
-        })
+        self.change_states(&BTreeMap::from([(vm.to_owned(), None)]))
     }
 
     fn transaction<T>(

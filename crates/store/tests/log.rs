@@ -169,6 +169,23 @@ fn a_state_is_replaced_removed_and_bounded() {
 }
 
 /// A database with many pages, closed; its bytes.
+#[test]
+fn many_states_change_at_once_or_not_at_all() {
+    let state = State::new();
+    let mut log = state.open();
+    log.put_state("gone", &json!(1)).expect("kept");
+    let changes = [("a", Some(json!({"ran": true}))), ("b", Some(json!(2))), ("gone", None), ("never", None)];
+    log.change_states(&changes.map(|(vm, state)| (vm.to_owned(), state)).into()).expect("kept");
+    let kept = [("a", json!({"ran": true})), ("b", json!(2))].map(|(vm, state)| (vm.to_owned(), state));
+    let kept = BTreeMap::from(kept);
+    assert_eq!(log.states().expect("readable"), kept);
+    let too_large = [("a", None), ("b", Some(json!("x".repeat(70_000))))];
+    let error = log.change_states(&too_large.map(|(vm, state)| (vm.to_owned(), state)).into()).expect_err("too large");
+    assert!(matches!(error, LogError::StateTooLarge { vm, .. } if vm == "b"));
+    drop(log);
+    assert_eq!(state.open().states().expect("readable"), kept, "the refused change has changed nothing");
+}
+
 fn filled(state: &State) -> Vec<u8> {
     let mut log = state.open();
     log.append_all(&vec![event(Some("web01"), &"x".repeat(300)); 300]).expect("writable");
