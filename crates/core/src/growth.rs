@@ -74,11 +74,13 @@ impl Growth {
         (self.idle, self.idle_usual) = (idle, idle_usual.min(idle));
         let kept = HALF_LIFE_MS * 1000 / 693;
         self.surge = self.surge.scale(kept, kept.saturating_add(elapsed_ms)).max(self.growth());
-        self.follow_growth(now);
+        self.follow_growth(now, committed.is_some());
     }
 
-    fn follow_growth(&mut self, now: Instant) {
-        if self.growth() < self.surge.scale(1, BEGUN_DIVISOR).max(NOISE) {
+    /// Follows the growth that goes on now. A guest whose programs' allocations
+    /// are known announces the rest of it; there is nothing to guess.
+    fn follow_growth(&mut self, now: Instant, announces: bool) {
+        if announces || self.growth() < self.surge.scale(1, BEGUN_DIVISOR).max(NOISE) {
             self.grown = Bytes::ZERO;
         } else if self.growth() > self.grown {
             (self.grown, self.risen_at) = (self.growth(), now);
@@ -90,8 +92,8 @@ impl Growth {
     }
 
     /// What it is expected to need in the next seconds, beyond what it needs
-    /// now: what it has announced, or the rest of a growth that has begun like
-    /// one before.
+    /// now: what it has announced; where it can't tell, the rest of a growth
+    /// that has begun like one before.
     pub(crate) fn expected(&self, now: Instant) -> Bytes {
         let rises = !self.grown.is_zero() && now.millis_since(self.risen_at) < RISING_MS;
         let rest = if rises { self.surge.saturating_sub(self.grown) } else { Bytes::ZERO };
@@ -190,6 +192,20 @@ mod tests {
         let expected = growth.expected(Instant(200_200)).mib();
         assert!((780..=800).contains(&expected), "the rest of the way, found {expected}");
         assert!(growth.expected(Instant(203_000)).is_zero(), "it has stopped on the way");
+    }
+
+    #[test]
+    fn where_allocations_are_known_no_growth_is_guessed() {
+        let mut growth = calm();
+        growth.observe(Instant(61_000), mib(1200), Some(mib(1300)), true);
+        for second in 62..200 {
+            growth.observe(Instant(second * 1000), mib(200), Some(mib(300)), true);
+        }
+        assert!(growth.surge() >= mib(990), "it may surge again: that is what the pool is for");
+        growth.observe(Instant(200_200), mib(400), None, true);
+        assert!(growth.expected(Instant(200_200)) >= mib(780));
+        growth.observe(Instant(200_300), mib(410), Some(mib(410)), true);
+        assert!(growth.expected(Instant(200_300)).is_zero(), "it would have announced more");
     }
 
     #[test]

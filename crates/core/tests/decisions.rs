@@ -177,17 +177,32 @@ fn what_is_free_now_goes_to_demand_before_buffers_that_others_will_fill() {
 }
 
 #[test]
-fn who_still_owes_memory_is_not_asked_again_while_another_is_idle() {
-    let mut hand = Hand::new(3072);
-    let owes = hand.running(settings(128, 1024, 1024), 40);
-    let booting = hand.booting(settings(128, 1024, 1024));
-    let busy = hand.running(settings(128, 1024, 1824), 1008);
-    assert_eq!(hand.vm(owes).promised, mib(1024 - 206), "1024 and its buffer: 1230");
+fn in_a_shortage_what_a_guest_has_freed_is_at_once_for_who_needs_it() {
+    let mut hand = Hand::new(2048);
+    let [freed, needy] = [0, 1].map(|_| hand.booting(settings(128, 960, 2048)));
+    for used in [984, 184] {
+        hand.after(10);
+        hand.reports(freed, used);
+    }
     hand.after(10);
-    hand.reports(booting, 40);
+    hand.reports(needy, 1584);
+    assert!(hand.vm(freed).demand >= mib(980), "what it needed lately");
+    assert!(hand.vm(freed).promised <= mib(2048 - 1600), "{} are left to it", hand.vm(freed).promised);
+}
+
+#[test]
+fn a_short_stall_of_a_large_guest_costs_nobody_a_buffer() {
+    let mut hand = Hand::new(7168);
+    let large = hand.running(world::settings(128, 4096, 16_384), 3_400);
+    let other = hand.running(buffered(50, world::settings(128, 1536, 2048)), 1_008);
     hand.after(10);
-    hand.reports(busy, 1504);
-    assert_eq!([owes, booting].map(|vm| hand.vm(vm).promised), [mib(1024 - 206), mib(1024 - 594)]);
+    let held = hand.vm(other).promised;
+    // It reads files: its programs have allocated what they use.
+    let stalls = GuestReport { stall: 9_000, available: mib(100), ..report(mib(4096), mib(3_900)) };
+    hand.send(large, Event::Report(GuestReport { committed: Some(mib(3_400)), ..stalls }));
+    assert!(hand.vm(large).demand > mib(4096), "it is believed");
+    hand.after(10);
+    assert_eq!(hand.vm(other).promised, held);
 }
 
 #[test]

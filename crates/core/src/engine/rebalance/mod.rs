@@ -52,39 +52,6 @@ fn grant(growing: &mut [&mut Entry], purse: &mut Purse, rank: fn(&Entry) -> Opti
     }
 }
 
-/// Somebody who can give, and what was promised before anything was asked.
-struct Giving<'a> {
-    entry: &'a mut Entry,
-    promised_before: u64,
-}
-
-impl<'a> Giving<'a> {
-    fn new(entry: &'a mut Entry) -> Self {
-        Self { promised_before: entry.promised, entry }
-    }
-}
-
-/// Takes `wanted` from what `surplus` says that each can give, in proportion to
-/// it; says how much that is.
-fn take(giving: &mut [Giving<'_>], wanted: u64, surplus: fn(&Entry) -> u64) -> u64 {
-    if wanted == 0 {
-        return 0;
-    }
-    let all: u64 = giving.iter().map(|one| surplus(one.entry)).sum();
-    let wanted = wanted.min(all);
-    let mut missing = wanted;
-    for one in giving {
-        if missing == 0 {
-            break;
-        }
-        let (whole, remainder) = fraction(surplus(one.entry), wanted, all);
-        let part = (whole + u64::from(remainder > 0)).min(missing);
-        missing -= part;
-        one.entry.promised -= part;
-    }
-    wanted
-}
-
 /// Says what every VM should have of the room: minimum, then what it needs now,
 /// then what it needed lately, then buffers, of which `held_back` blocks of room
 /// are withheld. True if everybody can have all of it.
@@ -191,7 +158,7 @@ impl Engine {
         self.hungry = purse.short > 0 || purse.wished > 0;
         self.headroom = bytes(purse.wished);
         let orders = self.effects.len();
-        self.reclaim(now, &mut entries, &purse);
+        self.reclaim(now, &entries, &purse);
         if let Some(waiting) = waiting.filter(|_| self.effects.len() == orders && purse.returning == 0) {
             self.page_instead(now, waiting);
         }
@@ -362,22 +329,27 @@ impl Engine {
         }
     }
 
-    /// Asks back what is short and not coming yet: first what nobody will miss,
-    /// then from everybody's surplus. For what is only wished, the first alone.
-    fn reclaim(&mut self, now: Instant, entries: &mut [Entry], purse: &Purse) {
-        let short = purse.short.saturating_sub(purse.returning);
-        let wished = (purse.short + purse.wished).saturating_sub(purse.returning);
-        if wished == 0 {
+    /// Asks back what is short and not coming yet, from everybody's surplus in
+    /// proportion to it; what is only wished, from what nobody will miss.
+    fn reclaim(&mut self, now: Instant, entries: &[Entry], purse: &Purse) {
+        let surplus = if purse.short > 0 { Entry::surplus } else { Entry::idle_surplus };
+        let wanted = (purse.short + purse.wished).saturating_sub(purse.returning);
+        if wanted == 0 {
             return;
         }
-        let mut giving: Vec<Giving> = entries.iter_mut().filter(|entry| entry.surplus() > 0).map(Giving::new).collect();
-        let taken = take(&mut giving, wished, Entry::idle_surplus);
-        take(&mut giving, short.saturating_sub(taken), Entry::surplus);
-        self.effects.reserve(giving.len());
-        for Giving { entry, promised_before } in giving {
-            if entry.promised < promised_before {
-                self.shrink_to(now, entry.id, bytes(entry.promised));
+        let giving: Vec<_> =
+            entries.iter().map(|entry| (entry, surplus(entry))).filter(|(_, most)| *most > 0).collect();
+        let all: u64 = giving.iter().map(|(_, most)| most).sum();
+        let wanted = wanted.min(all);
+        let mut missing = wanted;
+        for (entry, most) in giving {
+            let (whole, remainder) = fraction(most, wanted, all);
+            let part = (whole + u64::from(remainder > 0)).min(missing);
+            if part == 0 {
+                break;
             }
+            missing -= part;
+            self.shrink_to(now, entry.id, bytes(entry.promised - part));
         }
     }
 
