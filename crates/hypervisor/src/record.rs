@@ -58,14 +58,24 @@ impl MachineRecord {
         if length > RECORD_BYTES_MAX {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "file is too large to be a machine's record"));
         }
-        serde_json::from_slice(&fs::read(path)?).map_err(io::Error::from)
+        Self::from_json(&fs::read(path)?)
+    }
+
+    /// Reads a record's text.
+    pub fn from_json(text: &[u8]) -> io::Result<Self> {
+        serde_json::from_slice(text).map_err(io::Error::from)
+    }
+
+    /// The record's text.
+    pub fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec_pretty(self).expect("plain data")
     }
 
     /// Replaces the file, whole or not at all, even if the host dies.
     pub(crate) fn write(&self, path: &Path) -> io::Result<()> {
         let fresh = path.with_extension("json.new");
         let mut file = File::create(&fresh)?;
-        file.write_all(&serde_json::to_vec_pretty(self)?)?;
+        file.write_all(&self.to_json())?;
         file.sync_all()?;
         fs::rename(&fresh, path)?;
         path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())

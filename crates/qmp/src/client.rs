@@ -10,8 +10,8 @@ use tokio::{
 };
 
 use crate::{
-    Command, Event, QmpError, commands,
-    connection::{Connection, Outcome, Request},
+    Command, Event, Outcome, QmpError, commands,
+    connection::{Connection, Request},
 };
 
 /// Calls that may wait for the connection task.

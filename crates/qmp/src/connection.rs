@@ -10,7 +10,7 @@ use tokio::{
 };
 use tracing::debug;
 
-use crate::{Event, line::Lines};
+use crate::{Event, Lines, Message, Outcome};
 
 /// Bytes not yet taken by QEMU before no more requests are accepted: a QEMU
 /// that does not read makes callers wait (and time out), not this task grow.
@@ -24,13 +24,6 @@ pub(crate) struct Request {
     pub(crate) body: Value,
     /// Where its answer goes; dropped when the connection ends.
     pub(crate) reply: oneshot::Sender<Outcome>,
-}
-
-/// QEMU's answer to a command.
-#[derive(Debug)]
-pub(crate) enum Outcome {
-    Returned(Value),
-    Refused { class: String, desc: String },
 }
 
 /// The task's state.
@@ -104,33 +97,21 @@ impl Connection {
     }
 
     fn take(&mut self, line: &[u8]) {
-        let Ok(message) = serde_json::from_slice::<Value>(line) else {
-            debug!(bytes = line.len(), "skipped a line from QEMU that is not JSON");
-            return;
-        };
-        if message.get("QMP").is_some() {
-            self.greeting.take().map(|greeting| greeting.send(()));
-        } else if let Some(name) = message.get("event").and_then(Value::as_str) {
-            if let Some(event) = Event::parse(name, message.get("data").unwrap_or(&Value::Null)) {
+        match Message::parse(line) {
+            Some(Message::Greeting) => {
+                self.greeting.take().map(|greeting| greeting.send(()));
+            }
+            Some(Message::Event(event)) => {
                 let _ = self.events.send(event); // an error says that nobody listens any more
             }
-        } else {
-            self.answer(message);
-        }
-    }
-
-    fn answer(&mut self, mut message: Value) {
-        let Some(reply) = message.get("id").and_then(Value::as_u64).and_then(|id| self.waiting.remove(&id)) else {
-            debug!("skipped an answer from QEMU that nobody waits for");
-            return;
-        };
-        let outcome = match message.get("error") {
-            Some(error) => {
-                let text = |field| error.get(field).and_then(Value::as_str).unwrap_or("unknown").to_owned();
-                Outcome::Refused { class: text("class"), desc: text("desc") }
+            Some(Message::Answer { id, outcome }) => {
+                if let Some(reply) = self.waiting.remove(&id) {
+                    let _ = reply.send(outcome); // an error says that the call has timed out
+                } else {
+                    debug!("skipped an answer from QEMU that nobody waits for");
+                }
             }
-            None => Outcome::Returned(message.get_mut("return").map_or(Value::Null, Value::take)),
-        };
-        let _ = reply.send(outcome); // an error says that the call has timed out
+            None => debug!(bytes = line.len(), "skipped a line from QEMU that is none of ours"),
+        }
     }
 }

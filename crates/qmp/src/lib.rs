@@ -13,7 +13,8 @@
 //! alone.
 //!
 //! [`commands`] has the commands that dynmem uses, with their types, and
-//! [`Event`] the events.
+//! [`Event`] the events. [`Lines`] and [`Message`] are how bytes become them:
+//! pure, and open to whoever wants to try them (`fuzz/`).
 
 mod client;
 pub mod commands;
@@ -21,11 +22,14 @@ mod connection;
 mod error;
 mod event;
 mod line;
+mod message;
 
 pub use client::{Client, Events, connect};
 pub use commands::Command;
 pub use error::QmpError;
 pub use event::{Event, ShutdownReason};
+pub use line::Lines;
+pub use message::{Message, Outcome};
 
 /// The longest line that is read from QEMU. Its longest honest one, the
 /// answer to `query-qmp-schema`, has about 200 KiB, and we never ask for that.

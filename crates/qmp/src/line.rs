@@ -5,7 +5,7 @@ use crate::MAX_LINE_BYTES;
 /// Collects chunks, cut anywhere, and gives back whole lines. It holds at most
 /// [`MAX_LINE_BYTES`]; a longer line is thrown away up to its end, and counted.
 #[derive(Debug, Default)]
-pub(crate) struct Lines {
+pub struct Lines {
     line: Vec<u8>,
     skipping: bool,
     dropped: u64,
@@ -14,7 +14,7 @@ pub(crate) struct Lines {
 impl Lines {
     /// Takes a chunk and calls `each` with every line that it completes,
     /// without its end.
-    pub(crate) fn feed(&mut self, mut chunk: &[u8], mut each: impl FnMut(&[u8])) {
+    pub fn feed(&mut self, mut chunk: &[u8], mut each: impl FnMut(&[u8])) {
         while let Some(end) = chunk.iter().position(|byte| *byte == b'\n') {
             self.append(&chunk[..end]);
             if !self.skipping && !self.line.trim_ascii().is_empty() {
@@ -28,7 +28,7 @@ impl Lines {
     }
 
     /// How many lines were too long so far.
-    pub(crate) fn dropped(&self) -> u64 {
+    pub fn dropped(&self) -> u64 {
         self.dropped
     }
 
