@@ -7,18 +7,24 @@
 //! ```
 //!
 //! The channel is bounded. When it is full, entries are lost, counted, and an
-//! entry about that is written as soon as there is room.
+//! entry about that is written as soon as there is room. So it is with a disk
+//! that is full: see [`writer`].
+
+mod writer;
 
 use std::{
+    collections::BTreeMap,
     sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     thread::{self, JoinHandle},
 };
 
 use dynmem_api::{EventView, EventsQuery, MAX_EVENTS, Problem};
 use dynmem_store::{Event, EventLog, LogError, NewEvent};
+use serde_json::Value;
 use tokio::sync::oneshot;
 
 use crate::{clock::unix_ms, supervisor::shutting_down};
+use writer::Writer;
 
 /// Messages under way to the thread.
 const MESSAGES_MAX: usize = 1024;
@@ -27,6 +33,7 @@ const BATCH_MAX: usize = 256;
 
 enum Message {
     Record(Box<NewEvent>),
+    Keep(BTreeMap<String, Option<Value>>),
     Query(EventsQuery, oneshot::Sender<Result<Vec<EventView>, Problem>>),
 }
 
@@ -36,6 +43,8 @@ pub(crate) struct Log {
     thread: SyncSender<Message>,
     /// Entries lost since the last one that was taken.
     lost: u64,
+    /// States of VMs that have yet to be taken: they are never lost.
+    states: BTreeMap<String, Option<Value>>,
 }
 
 /// Reads entries.
@@ -49,7 +58,7 @@ pub(crate) struct LogReader {
 pub(crate) fn start(events: EventLog) -> std::io::Result<(Log, LogReader, JoinHandle<()>)> {
     let (thread, messages) = sync_channel(MESSAGES_MAX);
     let handle = thread::Builder::new().name("events".to_owned()).spawn(move || keep(events, &messages))?;
-    Ok((Log { thread: thread.clone(), lost: 0 }, LogReader { thread }, handle))
+    Ok((Log { thread: thread.clone(), lost: 0, states: BTreeMap::new() }, LogReader { thread }, handle))
 }
 
 impl Log {
@@ -65,6 +74,25 @@ impl Log {
         }
         if self.lost > 0 || !self.send(entry(vm, kind, message, numbers)) {
             self.lost += 1;
+        }
+    }
+
+    /// Keeps a VM's state, some time soon, or forgets it. Never waits, and
+    /// loses nothing while the daemon lives: see [`Log::flush`].
+    pub(crate) fn keep(&mut self, vm: String, state: Option<Value>) {
+        self.states.insert(vm, state);
+        self.flush();
+    }
+
+    /// Hands over the states that did not go through before.
+    pub(crate) fn flush(&mut self) {
+        if self.states.is_empty() {
+            return;
+        }
+        if let Err(TrySendError::Full(Message::Keep(states))) =
+            self.thread.try_send(Message::Keep(std::mem::take(&mut self.states)))
+        {
+            self.states = states;
         }
     }
 
@@ -103,23 +131,24 @@ impl LogReader {
 }
 
 /// The thread: entries in batches, each written once.
-fn keep(mut events: EventLog, messages: &Receiver<Message>) {
-    while let Ok(first) = messages.recv() {
-        let (mut batch, mut queries) = (Vec::new(), Vec::new());
+fn keep(events: EventLog, messages: &Receiver<Message>) {
+    let mut writer = Writer::new(events);
+    while let Some(first) = writer.wait(messages) {
+        let (mut batch, mut states, mut queries) = (Vec::new(), BTreeMap::new(), Vec::new());
         let mut sort = |message| match message {
             Message::Record(entry) => batch.push(*entry),
+            Message::Keep(newer) => states.extend(newer),
             Message::Query(query, reply) => queries.push((query, reply)),
         };
-        sort(first);
-        messages.try_iter().take(BATCH_MAX).for_each(sort);
-        if let Err(error) = events.append_all(&batch) {
-            tracing::error!(%error, events = batch.len(), "events could not be written");
-        }
+        first.into_iter().for_each(&mut sort);
+        messages.try_iter().take(BATCH_MAX).for_each(&mut sort);
+        writer.write(batch, states);
         for (query, reply) in queries {
-            let outcome = find(&events, &query).map_err(|error| Problem::new(500, error.to_string()));
+            let outcome = find(writer.events(), &query).map_err(|error| Problem::new(500, error.to_string()));
             let _ = reply.send(outcome); // whoever asked may have gone
         }
     }
+    writer.write(Vec::new(), BTreeMap::new()); // the last chance of what waits
 }
 
 fn find(events: &EventLog, query: &EventsQuery) -> Result<Vec<EventView>, LogError> {

@@ -65,6 +65,14 @@ pub enum LogNotice {
     },
 }
 
+impl LogError {
+    /// True if the database itself is broken: nothing helps but
+    /// [`EventLog::open_again`].
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Database { source, .. } if schema::is_damage(source))
+    }
+}
+
 /// Why the log did not do what it was asked. Nothing has changed.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
@@ -114,6 +122,28 @@ impl EventLog {
                 Err(error) => in_memory(log, path, error.to_string()),
             },
         }
+    }
+
+    /// Tries again where [`EventLog::open`] did not succeed, and where the
+    /// database was damaged since. The notice says if it was moved aside. What
+    /// was in memory only is appended to what is on the disk.
+    pub fn open_again(&mut self) -> Option<LogNotice> {
+        let (mut log, notice) = Self::open(&self.path, self.events_max);
+        if !log.is_durable {
+            return None; // as before
+        }
+        if !self.is_durable && self.copy_to(&mut log).is_err() {
+            return None; // no room yet
+        }
+        *self = log;
+        notice
+    }
+
+    fn copy_to(&self, other: &mut Self) -> Result<(), LogError> {
+        let states = self.states()?.into_iter().map(|(vm, state)| (vm, Some(state)));
+        other.change_states(&states.collect())?;
+        let events: Vec<NewEvent> = self.newest(QUERY_MAX, None)?.into_iter().map(|event| event.what).collect();
+        other.append_all(&events).map(drop)
     }
 
     /// False if the log is in memory only.

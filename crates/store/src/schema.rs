@@ -43,29 +43,35 @@ pub(crate) enum Unusable {
 
 impl From<Error> for Unusable {
     fn from(error: Error) -> Self {
-        use ErrorCode::{
-            CannotOpen, DatabaseBusy, DatabaseLocked, DiskFull, FileLockingProtocolFailed, NoLargeFileSupport,
-            OutOfMemory, PermissionDenied, ReadOnly, SystemIoFailure,
-        };
-        match &error {
-            Error::SqliteFailure(failure, _) => match failure.code {
-                CannotOpen
-                | DatabaseBusy
-                | DatabaseLocked
-                | DiskFull
-                | FileLockingProtocolFailed
-                | NoLargeFileSupport
-                | OutOfMemory
-                | PermissionDenied
-                | ReadOnly
-                | SystemIoFailure => Self::Unreachable(error),
-                _ => Self::Damaged(error.to_string()),
-            },
+        match error {
+            error if !is_damage(&error) => Self::Unreachable(error),
             // Its text would repeat the whole statement.
             Error::SqlInputError { msg, .. } => Self::Damaged(format!("its tables are not ours: {msg}")),
-            _ => Self::Damaged(error.to_string()),
+            error => Self::Damaged(error.to_string()),
         }
     }
+}
+
+/// Whether the database is broken or not ours, and not merely out of reach.
+pub(crate) fn is_damage(error: &Error) -> bool {
+    use ErrorCode::{
+        CannotOpen, DatabaseBusy, DatabaseLocked, DiskFull, FileLockingProtocolFailed, NoLargeFileSupport, OutOfMemory,
+        PermissionDenied, ReadOnly, SystemIoFailure,
+    };
+    let Error::SqliteFailure(failure, _) = error else { return true };
+    !matches!(
+        failure.code,
+        CannotOpen
+            | DatabaseBusy
+            | DatabaseLocked
+            | DiskFull
+            | FileLockingProtocolFailed
+            | NoLargeFileSupport
+            | OutOfMemory
+            | PermissionDenied
+            | ReadOnly
+            | SystemIoFailure
+    )
 }
 
 /// Sets a connection up, checks the whole database, and brings it to the

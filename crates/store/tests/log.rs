@@ -333,6 +333,37 @@ fn where_nothing_can_be_written_the_log_is_in_memory_and_says_so() {
 }
 
 #[test]
+fn a_log_in_memory_moves_to_the_disk_when_that_can_be_written() {
+    let state = State::new();
+    fs::create_dir(state.path()).expect("writable");
+    let (mut log, _) = EventLog::open(&state.path(), KEPT);
+    log.append(&event(None, "one")).expect("memory");
+    log.put_state("web01", &json!(1)).expect("memory");
+    assert!(log.open_again().is_none() && !log.is_durable());
+    fs::remove_dir(state.path()).expect("empty");
+    assert!(log.open_again().is_none() && log.is_durable());
+    log.append(&event(None, "two")).expect("writable");
+    drop(log);
+    assert_eq!(messages(&state.open()), ["one", "two"]);
+    assert_eq!(state.open().state("web01").expect("readable"), Some(json!(1)));
+}
+
+#[test]
+fn a_database_that_breaks_while_it_is_open_is_moved_aside_then() {
+    let state = State::new();
+    let mut log = state.open();
+    log.append(&event(None, "one")).expect("writable");
+    let other = rusqlite::Connection::open(state.path()).expect("ours");
+    other.execute_batch("DROP TABLE event").expect("ours");
+    drop(other);
+    let error = log.append(&event(None, "lost")).expect_err("it is noticed");
+    assert!(error.is_damage(), "{error}");
+    assert!(matches!(log.open_again(), Some(LogNotice::MovedAside { .. })));
+    log.append(&event(None, "goes on")).expect("writable");
+    assert_eq!(messages(&log), ["goes on"]);
+}
+
+#[test]
 fn a_person_may_read_along() {
     let state = State::new();
     let mut log = state.open();
