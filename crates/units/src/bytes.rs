@@ -188,9 +188,7 @@ impl FromStr for Bytes {
                 .iter()
                 .find(|(name, _)| {
                     let name = name.to_ascii_lowercase();
-                    unit == name
-                        || unit == &name[..1]
-                        || (unit.len() == 2 && unit[..1] == name[..1] && unit.ends_with('b'))
+                    unit == name || unit == &name[..1] || unit.strip_suffix('b') == Some(&name[..1])
                 })
                 .map(|(_, size)| *size)
                 .ok_or_else(malformed)?,
@@ -255,7 +253,8 @@ mod tests {
 
     #[test]
     fn anything_inexact_is_refused() {
-        for text in ["", "G", "-1G", "+1", "1.5G", "1 G", "1GG", "1iB", "1Gi", "NaN", "1e9", "0x10", "10€"] {
+        for text in ["", "G", "-1G", "+1", "1.5G", "1 G", "1GG", "1iB", "1Gi", "NaN", "1e9", "0x10", "10€", "3¸", "3é"]
+        {
             assert!(matches!(text.parse::<Bytes>(), Err(ParseBytesError::Malformed(_))), "{text}");
         }
         assert!(matches!("16384P".parse::<Bytes>(), Err(ParseBytesError::TooLarge(_))));
