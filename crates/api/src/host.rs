@@ -44,8 +44,31 @@ pub struct HostView {
     pub qemu_version: String,
     /// Whether the host is short of memory and takes some back.
     pub under_pressure: bool,
+    /// Whether machines are limited to what they were lent.
+    pub memory_limits: MemoryLimits,
     /// Definitions that could not be read. The other VMs are not affected.
     pub damaged_definitions: Vec<DamagedDefinition>,
+}
+
+/// Whether machines are limited to what they were lent: `{"state":"off"}`,
+/// `{"state":"on","folder":"/sys/fs/cgroup/dynmem/…"}`, or
+/// `{"state":"unavailable","reason":"…"}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "lowercase")]
+pub enum MemoryLimits {
+    /// They are not, as the settings want it.
+    #[default]
+    Off,
+    /// Each has a memory group.
+    On {
+        /// The folder of the groups.
+        folder: PathBuf,
+    },
+    /// They should be, and can't.
+    Unavailable {
+        /// Why, a sentence.
+        reason: String,
+    },
 }
 
 /// What was done for all VMs since the daemon was started.

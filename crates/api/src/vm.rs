@@ -52,6 +52,14 @@ pub struct VmView {
     /// The hypervisor's own memory for this VM, charged on top of assigned.
     #[serde(default)]
     pub overhead_bytes: Bytes,
+    /// Whether `overhead_bytes` was measured; else it is an estimate.
+    #[serde(default)]
+    pub overhead_measured: bool,
+    /// The most that the hypervisor's process may hold, guest and overhead and
+    /// some room; what takes more is killed by the kernel. Absent without a
+    /// limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_limit_bytes: Option<Bytes>,
     /// Seconds since the machine was started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uptime_seconds: Option<u64>,

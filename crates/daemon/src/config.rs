@@ -8,7 +8,7 @@ mod qemu;
 
 use std::{
     fmt, fs, io,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use dynmem_core::HostConfig;
@@ -68,13 +68,38 @@ pub enum BackendKind {
 }
 
 /// The table `[host]`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HostSection {
     /// Memory that the host and all VMs share; `auto` is all there is.
     pub memory: AutoSize,
     /// The part of it that is never lent; `auto` is 384 MiB + 30 MiB per GiB.
     pub reserve: AutoSize,
+    /// Where machines have their memory groups.
+    pub cgroup: CgroupSetting,
+}
+
+/// Where machines have their memory groups.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(from = "String")]
+pub enum CgroupSetting {
+    /// In `dynmem` at the hierarchy's root.
+    #[default]
+    Auto,
+    /// Nowhere: no machine is limited.
+    Off,
+    /// Below this path of the hierarchy.
+    Parent(PathBuf),
+}
+
+impl From<String> for CgroupSetting {
+    fn from(text: String) -> Self {
+        match text.as_str() {
+            "auto" => Self::Auto,
+            "off" => Self::Off,
+            _ => Self::Parent(text.into()),
+        }
+    }
 }
 
 /// A size, or what the host suggests.
@@ -196,6 +221,16 @@ impl Config {
             );
             return Err(Broken { key: "socket", problem });
         }
+        if let CgroupSetting::Parent(parent) = &self.host.cgroup {
+            let is_plain = parent.components().all(|step| matches!(step, Component::Normal(_)));
+            if !is_plain || parent.as_os_str().is_empty() {
+                let problem = format!(
+                    "Setting host.cgroup can't be {:?}: it must be \"auto\", \"off\", or a path that begins at the root of the memory controller's hierarchy, such as \"dynmem\" or \"machine.slice/dynmem\"",
+                    parent.to_string_lossy()
+                );
+                return Err(Broken { key: "cgroup", problem });
+            }
+        }
         if let (AutoSize::Size(memory), AutoSize::Size(reserve)) = (self.host.memory, self.host.reserve)
             && reserve >= memory
         {
@@ -210,7 +245,7 @@ impl Config {
 impl HostSection {
     /// What may be lent on a host with `present` bytes of memory, or a
     /// sentence why these settings can't hold there.
-    pub fn settle(self, present: Bytes) -> Result<HostConfig, String> {
+    pub fn settle(&self, present: Bytes) -> Result<HostConfig, String> {
         let memory = match self.memory {
             AutoSize::Auto => present,
             AutoSize::Size(memory) => memory,
@@ -273,7 +308,9 @@ mod tests {
     fn the_example_is_the_defaults_and_names_every_key() {
         let example = include_str!("../../../packaging/dynmemd.toml");
         assert_eq!(read(example).expect("the example is right"), Config::default());
-        for key in ["state_dir", "socket", "backend", "accelerator", "[host]", "memory", "reserve", "[qemu]", "user"] {
+        for key in
+            ["state_dir", "socket", "backend", "accelerator", "[host]", "memory", "reserve", "cgroup", "[qemu]", "user"]
+        {
             assert!(example.contains(key), "{key} is missing");
         }
     }
@@ -299,6 +336,17 @@ mod tests {
         let error = complaint(&format!("socket = '/{}'", "x".repeat(107)));
         assert!(error.contains("at most 107 bytes"), "{error}");
         assert!(complaint("[host]\nmemory = -1").contains("line 2"));
+        for path in ["/sys/fs/cgroup/dynmem", "../dynmem", ""] {
+            let error = complaint(&format!("[host]\n\ncgroup = '{path}'"));
+            assert!(error.contains("line 3") && error.contains("Setting host.cgroup can't be"), "{error}");
+        }
+    }
+
+    #[test]
+    fn groups_are_where_one_says_or_nowhere() {
+        let cgroup = |text: &str| read(&format!("[host]\ncgroup = '{text}'")).expect(text).host.cgroup;
+        assert_eq!((cgroup("auto"), cgroup("off")), (CgroupSetting::Auto, CgroupSetting::Off));
+        assert_eq!(cgroup("machine.slice/dynmem"), CgroupSetting::Parent("machine.slice/dynmem".into()));
     }
 
     #[test]
@@ -309,6 +357,7 @@ mod tests {
         let of = |memory, reserve| HostSection {
             memory: AutoSize::Size(Bytes::from_mib(memory)),
             reserve: AutoSize::Size(Bytes::from_mib(reserve)),
+            ..HostSection::default()
         };
         assert!(of(9 * 1024, 0).settle(present).expect_err("too much").contains("this host has 8GiB"));
         assert!(of(512, 512).settle(present).expect_err("nothing left").contains("nothing is left to lend"));

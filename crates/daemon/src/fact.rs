@@ -8,7 +8,7 @@ use dynmem_core::{Event, HostFacts, VmId};
 use dynmem_units::Percent;
 use tokio::sync::mpsc;
 
-use crate::driver::{MachineInfo, OrderKind};
+use crate::driver::{LimitView, MachineInfo, OrderKind};
 
 /// Facts under way. Twenty for each of a few hundred VMs in one instant.
 pub(crate) const FACTS_MAX: usize = 4096;
@@ -38,6 +38,8 @@ pub(crate) enum News {
     Info(Box<MachineInfo>),
     /// Processor time used lately; 100 is one host processor.
     Cpu(Percent),
+    /// How its memory is limited.
+    Limits(Box<LimitView>),
     /// What is wrong with the connection to the machine, if anything is.
     Trouble(Option<String>),
     /// An order was carried out, or why not.

@@ -23,6 +23,7 @@ mod clock;
 pub mod config;
 mod driver;
 mod fact;
+mod groups;
 mod host;
 mod http;
 mod instance;

@@ -3,7 +3,7 @@
 use std::{future::Future, path::Path, sync::Arc, thread::JoinHandle, time::Duration};
 
 use anyhow::{Context as _, anyhow};
-use dynmem_api::DamagedDefinition;
+use dynmem_api::{DamagedDefinition, MemoryLimits};
 use dynmem_core::{Engine, HostConfig};
 use dynmem_hypervisor::{Hypervisor, Qemu, fake::FakeHost};
 use dynmem_linux::HostReader;
@@ -19,6 +19,7 @@ use crate::{
     clock::Clock,
     config::{BackendKind, Config, QemuUser},
     fact::FACTS_MAX,
+    groups::Groups,
     host, http,
     instance::{ApiSocket, StateLock},
     log::{self, Log},
@@ -114,6 +115,27 @@ fn tell_start(log: &mut Log, host: HostConfig, hypervisor: &Hypervisor) {
     log.record(None, dynmem_core::NoticeKind::DaemonStarted.name(), message, &numbers);
 }
 
+/// The folder of the machines' memory groups, and what people see of it.
+fn open_groups(config: &Config, hypervisor: &Hypervisor, log: &mut Log) -> (Option<Groups>, MemoryLimits) {
+    if matches!(hypervisor, Hypervisor::Fake(_)) {
+        return (None, MemoryLimits::Off); // nothing is imitated that could be limited
+    }
+    match Groups::open(&config.host.cgroup, &config.state_dir) {
+        Ok(None) => (None, MemoryLimits::Off),
+        Ok(Some(groups)) => {
+            let folder = groups.folder().to_owned();
+            (Some(groups), MemoryLimits::On { folder })
+        }
+        Err(reason) => {
+            let message = format!(
+                "Machines run without memory limits, and a guest that uses more than it was lent harms the others: {reason}"
+            );
+            log.record(None, "limits-unavailable", message, &[]);
+            (None, MemoryLimits::Unavailable { reason })
+        }
+    }
+}
+
 type Supervised = (Supervisor, Commands, watch::Receiver<Arc<Snapshot>>, mpsc::Sender<crate::fact::Fact>);
 
 /// A supervisor that knows all definitions and all machines that run.
@@ -133,12 +155,17 @@ async fn supervise(
     for complaint in adoption.complaints.drain(..) {
         log.record(None, "orphan", complaint, &[]);
     }
+    let (groups, memory_limits) = open_groups(config, &hypervisor, &mut log);
+    for told in groups.iter().flat_map(|groups| groups.clear(|name| adoption.found.contains_key(name))) {
+        log.record(None, "orphan", told, &[]);
+    }
     let (commands, asked) = Commands::channel();
     let (facts, told) = mpsc::channel(FACTS_MAX);
     let (snapshots, seen) = watch::channel(Arc::new(Snapshot::default()));
     let host = HostParts {
         accelerator: hypervisor.accelerator().to_string(),
         qemu_version: hypervisor.version().to_owned(),
+        memory_limits,
         damaged: (damaged.iter())
             .map(|damage| DamagedDefinition { path: damage.path.clone(), error: damage.to_string() })
             .collect(),
@@ -149,6 +176,7 @@ async fn supervise(
         engine: Engine::new(HostConfig { reserve, ..host_config }),
         clock: Clock::start(),
         hypervisor,
+        groups: groups.map(Arc::new),
         definitions: Arc::new(definitions),
         run_root,
         log,

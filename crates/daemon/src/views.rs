@@ -4,13 +4,16 @@
 
 use dynmem_agent_protocol::Assigned;
 use dynmem_api::{
-    DamagedDefinition, DriverView, HostCounters, HostView, Integration, MemoryStatus, SettingsView, SmartPagingView,
-    VmCounters, VmState, VmView,
+    DamagedDefinition, DriverView, HostCounters, HostView, Integration, MemoryLimits, MemoryStatus, SettingsView,
+    SmartPagingView, VmCounters, VmState, VmView,
 };
 use dynmem_core::{DriverSnapshot, HostSnapshot, MemorySettings, ReportSource, VmSnapshot};
 use dynmem_units::Percent;
 
-use crate::{agent_link::AgentStatus, driver::MachineInfo};
+use crate::{
+    agent_link::AgentStatus,
+    driver::{LimitView, MachineInfo},
+};
 
 /// A guest that boots for longer than this without a word has no driver that
 /// works.
@@ -21,6 +24,7 @@ const BOOT_SECONDS: u64 = 60;
 pub(crate) struct MachineParts<'a> {
     pub(crate) info: Option<&'a MachineInfo>,
     pub(crate) cpu: Option<Percent>,
+    pub(crate) limits: Option<&'a LimitView>,
     /// What is wrong with the connection to the machine.
     pub(crate) trouble: Option<&'a str>,
     pub(crate) agent: AgentStatus,
@@ -31,6 +35,7 @@ pub(crate) struct MachineParts<'a> {
 pub(crate) struct HostParts {
     pub(crate) accelerator: String,
     pub(crate) qemu_version: String,
+    pub(crate) memory_limits: MemoryLimits,
     pub(crate) damaged: Vec<DamagedDefinition>,
 }
 
@@ -38,6 +43,7 @@ pub(crate) struct HostParts {
 pub(crate) fn vm_view(vm: &VmSnapshot, vcpus: u32, parts: &MachineParts<'_>, now_unix_ms: u64) -> VmView {
     let on = vm_state(vm).is_on();
     let info = parts.info.filter(|_| on);
+    let limits = parts.limits.filter(|_| on);
     let report = vm.report.as_ref();
     let spoken = vm.pressure.is_some();
     let uptime_seconds = info.map(|info| now_unix_ms.saturating_sub(info.started_unix_ms) / 1000);
@@ -57,6 +63,8 @@ pub(crate) fn vm_view(vm: &VmSnapshot, vcpus: u32, parts: &MachineParts<'_>, now
         ballooned_bytes: vm.ballooned,
         plugged_bytes: vm.plugged,
         overhead_bytes: vm.overhead,
+        overhead_measured: limits.is_some_and(|limits| limits.measured),
+        memory_limit_bytes: limits.and_then(|limits| limits.limit),
         uptime_seconds,
         cpu_percent: parts.cpu.filter(|_| on),
         vcpus,
@@ -69,7 +77,7 @@ pub(crate) fn vm_view(vm: &VmSnapshot, vcpus: u32, parts: &MachineParts<'_>, now
         monitor_path: info.map(|info| info.monitor.clone()),
         pid: info.and_then(|info| info.pid),
         counters: vm_counters(vm),
-        warnings: if on { warnings(vm, parts) } else { Vec::new() },
+        warnings: if on { warnings(vm, parts, now_unix_ms) } else { Vec::new() },
     }
 }
 
@@ -99,6 +107,7 @@ pub(crate) fn host_view(host: &HostSnapshot, vms: &[VmView], parts: &HostParts) 
         accelerator: parts.accelerator.clone(),
         qemu_version: parts.qemu_version.clone(),
         under_pressure: host.under_pressure,
+        memory_limits: parts.memory_limits.clone(),
         damaged_definitions: parts.damaged.clone(),
     }
 }
@@ -182,9 +191,10 @@ fn vm_counters(vm: &VmSnapshot) -> VmCounters {
     }
 }
 
-fn warnings(vm: &VmSnapshot, parts: &MachineParts<'_>) -> Vec<String> {
+fn warnings(vm: &VmSnapshot, parts: &MachineParts<'_>, now_unix_ms: u64) -> Vec<String> {
     let mut warnings = Vec::new();
     warnings.extend(parts.trouble.map(str::to_owned));
+    warnings.extend(parts.limits.and_then(|limits| limit_warning(limits, now_unix_ms)));
     if let (1.., Some(complaint)) = (parts.agent.refused, &parts.agent.complaint) {
         warnings.push(format!("{} messages of its agent were refused; the last: {complaint}", parts.agent.refused));
     }
@@ -201,6 +211,14 @@ fn warnings(vm: &VmSnapshot, parts: &MachineParts<'_>) -> Vec<String> {
         ));
     }
     warnings
+}
+
+fn limit_warning(limits: &LimitView, now_unix_ms: u64) -> Option<String> {
+    if let Some(why) = &limits.missing {
+        return Some(format!("It runs without a memory limit: {why}"));
+    }
+    let seconds = now_unix_ms.saturating_sub(limits.at_limit_since?) / 1000;
+    Some(format!("It has been held at its memory limit for {seconds} s: its guest uses memory that it was not lent"))
 }
 
 #[cfg(test)]
@@ -294,6 +312,22 @@ mod tests {
         assert_eq!(view.integration, Integration::None);
         let DriverView::Frozen { reason, since_seconds: 16 } = view.driver else { panic!("{:?}", view.driver) };
         assert_eq!(reason, "The guest has stopped reporting");
+    }
+
+    #[test]
+    fn a_machine_at_its_limit_or_without_one_is_a_warning_and_one_that_is_off_has_neither() {
+        let limits = LimitView { limit: Some(mib(700)), measured: true, at_limit_since: Some(1_000), missing: None };
+        let parts = MachineParts { limits: Some(&limits), ..MachineParts::default() };
+        let view = vm_view(&running(), 1, &parts, 76_500);
+        assert_eq!((view.memory_limit_bytes, view.overhead_measured), (Some(mib(700)), true));
+        assert_eq!(
+            view.warnings,
+            ["It has been held at its memory limit for 75 s: its guest uses memory that it was not lent"]
+        );
+        assert_eq!(vm_view(&off(), 1, &parts, 0).memory_limit_bytes, None);
+        let limits = LimitView { missing: Some("its memory group was removed".to_owned()), ..LimitView::default() };
+        let view = vm_view(&running(), 1, &MachineParts { limits: Some(&limits), ..MachineParts::default() }, 0);
+        assert_eq!(view.warnings, ["It runs without a memory limit: its memory group was removed"]);
     }
 
     #[test]

@@ -16,7 +16,7 @@ struct Real(Site);
 
 impl Real {
     async fn new() -> Self {
-        let mut site = Site::without_daemon("[host]\nmemory = \"2560MB\"\nreserve = \"512MB\"\n");
+        let mut site = Site::without_daemon("[host]\nmemory = \"2560MB\"\nreserve = \"512MB\"\ncgroup = \"off\"\n");
         let qemu = Qemu::probe(Path::new("qemu-system-x86_64"), Accelerator::Tcg, mib(2560), None).await;
         site.start_daemon_with(Hypervisor::Qemu(qemu.expect("QEMU is installed"))).await;
         Self(site)

@@ -1,6 +1,6 @@
 //! The host in full.
 
-use dynmem_api::HostView;
+use dynmem_api::{HostView, MemoryLimits};
 use serde::Serialize;
 
 use super::{Show, Style, pairs, size::human, vm::moved};
@@ -34,6 +34,7 @@ impl Show for Host<'_> {
                 ("Host available", human(host.host_available_bytes)),
                 ("Host stall", host.stall_percent.to_string()),
                 ("Host health", if host.under_pressure { "short of memory" } else { "ok" }.to_owned()),
+                ("Memory limits", limits(&host.memory_limits)),
                 ("Accelerator", host.accelerator.clone()),
                 ("QEMU", host.qemu_version.clone()),
             ]),
@@ -46,6 +47,14 @@ impl Show for Host<'_> {
         blocks.push(pairs(&damaged));
         blocks.retain(|block| !block.is_empty());
         blocks.join("\n\n")
+    }
+}
+
+fn limits(limits: &MemoryLimits) -> String {
+    match limits {
+        MemoryLimits::Off => "off".to_owned(),
+        MemoryLimits::On { folder } => format!("in {}", folder.display()),
+        MemoryLimits::Unavailable { reason } => format!("none: {reason}"),
     }
 }
 
@@ -76,6 +85,7 @@ Removed           0 in 0 operations
 Host available  5.9 GiB
 Host stall      3%
 Host health     short of memory
+Memory limits   in /sys/fs/cgroup/dynmem/0123456789abcdef
 Accelerator     kvm
 QEMU            7.2.0
 

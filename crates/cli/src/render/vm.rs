@@ -178,8 +178,14 @@ fn memory(vm: &VmView) -> Vec<(&'static str, String)> {
         ("Guest available", size(vm.guest_available_bytes)),
         ("Ballooned", human(vm.ballooned_bytes)),
         ("Hot-added", human(vm.plugged_bytes)),
-        ("Overhead", human(vm.overhead_bytes)),
+        ("Overhead", overhead(vm)),
+        ("Memory limit", size(vm.memory_limit_bytes)),
     ]
+}
+
+fn overhead(vm: &VmView) -> String {
+    let how = if vm.overhead_measured { "measured" } else { "estimated" };
+    format!("{} ({how})", human(vm.overhead_bytes))
 }
 
 fn settings(vm: &VmView) -> Vec<(&'static str, String)> {
@@ -355,7 +361,8 @@ Guest visible    2.0 GiB
 Guest available  300 MiB
 Ballooned        0
 Hot-added        1 GiB
-Overhead         70 MiB
+Overhead         70 MiB (measured)
+Memory limit     1.7 GiB
 
 Dynamic       on
 Startup       512 MiB

@@ -11,7 +11,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use super::{Mailbox, Order, OrderKind, pace::Pace, statistics::Statistics};
+use super::{Mailbox, Order, OrderKind, fence::Fence, pace::Pace, statistics::Statistics};
 use crate::{
     agent_link::{AgentLink, Limits},
     fact::{FactSender, News},
@@ -49,6 +49,7 @@ struct Ending {
 /// A driver with its machine.
 pub(super) struct Driver {
     machine: Machine,
+    fence: Fence,
     facts: FactSender,
     mailbox: Mailbox,
     pace: Pace,
@@ -93,7 +94,7 @@ async fn unless_ended<T>(end: &mut watch::Receiver<bool>, ending: bool, call: im
 }
 
 impl Driver {
-    pub(super) fn new(machine: Machine, facts: FactSender, mailbox: Mailbox) -> Self {
+    pub(super) fn new(machine: Machine, fence: Fence, facts: FactSender, mailbox: Mailbox) -> Self {
         let record = machine.record();
         let link = AgentLink {
             path: machine.run_dir().agent(),
@@ -106,6 +107,7 @@ impl Driver {
         links.spawn(link.run());
         Self {
             machine,
+            fence,
             facts,
             mailbox,
             pace: Pace::new(Instant::now()),
@@ -221,7 +223,10 @@ impl Driver {
 
     async fn send_order(&mut self) -> Option<()> {
         let Some((balloon, plugged)) = self.wanted.filter(|_| self.unsent) else { return Some(()) };
-        let call = self.machine.order(balloon, plugged);
+        let call = async {
+            self.fence.allow(balloon, plugged).await;
+            self.machine.order(balloon, plugged).await
+        };
         let Some(outcome) = unless_ended(&mut self.mailbox.end, self.ending.asked, call).await else {
             return Some(());
         };
@@ -279,9 +284,11 @@ impl Driver {
             (None, false, exit) => {
                 let log = self.machine.log_tail();
                 let said = if log.is_empty() { String::new() } else { format!("; it said: {log}") };
-                Exit::Failed(format!("QEMU ended unexpectedly ({exit}){said}"))
+                let killed = self.fence.killed();
+                Exit::Failed(killed.unwrap_or_else(|| format!("QEMU ended unexpectedly ({exit}){said}")))
             }
         };
+        self.fence.remove().await;
         self.facts.vm(Event::Exited(exit)).await;
         None
     }
@@ -299,6 +306,9 @@ impl Driver {
         }
         self.send_order().await?;
         self.look_at_devices().await?;
+        if let Some(news) = self.fence.look(self.machine.pid()).await {
+            self.facts.tell(News::Limits(Box::new(news))).await?;
+        }
         self.look_at_cpu().await?;
         let agent_at = self.mailbox.agent.borrow().reported_at;
         if self.trouble || !self.statistics.due(now, agent_at) {
@@ -314,7 +324,7 @@ impl Driver {
 
     async fn look_at_devices(&mut self) -> Option<()> {
         let call = self.machine.facts();
-        let facts = match unless_ended(&mut self.mailbox.end, self.ending.asked, call).await {
+        let mut facts = match unless_ended(&mut self.mailbox.end, self.ending.asked, call).await {
             None => return Some(()),
             Some(Err(error)) => {
                 self.pace.looked(Instant::now(), false, false);
@@ -322,6 +332,7 @@ impl Driver {
             }
             Some(Ok(facts)) => facts,
         };
+        self.fence.seen(&mut facts);
         let now = Instant::now();
         if std::mem::take(&mut self.trouble) {
             self.facts.tell(News::Trouble(None)).await?;
@@ -396,7 +407,8 @@ mod tests {
         let (sender, mut told) = mpsc::channel(64);
         let (mut handle, mailbox) = mailbox();
         let facts = FactSender { vm: VmId(0), run: 1, facts: sender };
-        let driver = tokio::spawn(Driver::new(machine, facts, mailbox).run(false));
+        let fence = Fence::found(None, &machine);
+        let driver = tokio::spawn(Driver::new(machine, fence, facts, mailbox).run(false));
         let memory = |balloon| Order::Memory { balloon, plugged: Bytes::ZERO };
 
         handle.push(memory(less));

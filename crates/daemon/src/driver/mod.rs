@@ -3,13 +3,16 @@
 //! ```text
 //!  supervisor ──Order──▶ Handle ──▶ task: carries out orders in their order,
 //!       ▲                           looks at the devices at its own pace (pace),
-//!       └──────────Fact──────────── reads statistics while no agent speaks (statistics)
+//!       └──────────Fact──────────── reads statistics while no agent speaks (statistics),
+//!                                   keeps the limit of its memory group (fence)
 //! ```
 //!
 //! A machine that hangs keeps its own driver waiting and nobody else. Orders
 //! wait in the [`Handle`], where the newest order to the memory devices takes
 //! the place of the one before; an order to end the machine overtakes all.
 
+mod fence;
+mod limit;
 mod machine;
 mod pace;
 mod start;
@@ -22,8 +25,9 @@ use dynmem_hypervisor::{Machine, MachineRecord, RunDir};
 use dynmem_units::Bytes;
 use tokio::sync::{mpsc, watch};
 
+pub(crate) use fence::LimitView;
 pub(crate) use machine::devices_of;
-pub(crate) use start::{Attached, Lost, Start, run};
+pub(crate) use start::{Attached, Lost, Start, Workshop, run};
 
 use crate::agent_link::AgentStatus;
 

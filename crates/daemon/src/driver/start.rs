@@ -1,15 +1,26 @@
 //! How a driver comes by its machine: it launches one, takes over one that was
 //! found, or gets back one whose control was lost.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use dynmem_core::{Event, Exit};
 use dynmem_hypervisor::{AttachError, Hypervisor, Launch, Machine};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::time::{sleep, timeout};
 
-use super::{MachineInfo, Mailbox, machine::Driver};
-use crate::fact::{FactSender, News};
+use super::{
+    MachineInfo, Mailbox,
+    fence::{self, Fence},
+    machine::Driver,
+};
+use crate::{
+    fact::{FactSender, News},
+    groups::Groups,
+};
 
 /// A launch that takes longer has failed. The hypervisor's own patience ends
 /// long before.
@@ -44,39 +55,56 @@ pub(crate) struct Lost {
     pub(crate) launching: bool,
 }
 
+/// What a driver makes its machine with.
+#[derive(Clone, Debug)]
+pub(crate) struct Workshop {
+    pub(crate) hypervisor: Hypervisor,
+    /// Where machines have their memory groups, if they may have any.
+    pub(crate) groups: Option<Arc<Groups>>,
+}
+
 /// A driver's life. It ends with the machine ([`Event::Exited`] or
 /// [`Event::LaunchFailed`] is its last word), or when nobody listens.
-pub(crate) async fn run(hypervisor: Hypervisor, start: Start, facts: FactSender, mut mailbox: Mailbox) {
+pub(crate) async fn run(workshop: Workshop, start: Start, facts: FactSender, mut mailbox: Mailbox) {
     let found = matches!(start, Start::Attached(_));
-    let (machine, launched) = match start {
-        Start::Launch(job) => {
-            launch(&hypervisor, &job, &facts).await.map(|(machine, event)| (machine, Some(event))).unzip()
-        }
-        Start::Attached(Attached::Control(machine)) => (Some(*machine), None),
-        Start::Attached(Attached::Lost(lost)) => regain(&hypervisor, lost, &facts, &mut mailbox).await.unzip(),
+    let fence = |machine: &Machine| Fence::found(workshop.groups.clone(), machine);
+    let made = match start {
+        Start::Launch(job) => launch(&workshop, *job, &facts).await,
+        Start::Attached(Attached::Control(machine)) => Some((fence(&machine), *machine, None)),
+        Start::Attached(Attached::Lost(lost)) => regain(&workshop, lost, &facts, &mut mailbox)
+            .await
+            .map(|(machine, launched)| (fence(&machine), machine, launched)),
     };
-    let Some(machine) = machine else { return };
+    let Some((fence, machine, launched)) = made else { return };
     // Whoever waits for the launch is answered with these particulars.
     let mut heard = facts.tell(News::Info(Box::new(MachineInfo::of(&machine)))).await;
-    if let Some(launched) = launched.flatten() {
+    if let Some(launched) = launched {
         heard = facts.vm(launched).await;
     }
     if heard.is_some() {
-        Driver::new(machine, facts, mailbox).run(found).await;
+        Driver::new(machine, fence, facts, mailbox).run(found).await;
     }
 }
 
 /// The machine, and what the engine is to be told of it.
-async fn launch(hypervisor: &Hypervisor, job: &Launch, facts: &FactSender) -> Option<(Machine, Event)> {
-    let outcome = timeout(LAUNCH_PATIENCE, hypervisor.launch(job)).await;
+async fn launch(workshop: &Workshop, mut job: Launch, facts: &FactSender) -> Option<(Fence, Machine, Option<Event>)> {
+    // A definition without a plan is refused by the launch itself.
+    let plan = workshop.hypervisor.plan(&job.definition).ok();
+    let groups = workshop.groups.clone().filter(|_| plan.is_some());
+    let (boot, plug_max, estimate) = plan.map(|plan| (plan.boot, plan.plug_max, plan.overhead)).unwrap_or_default();
+    let mut fence = Fence::launch(groups, &job.definition.name, boot, plug_max, estimate).await;
+    job.cgroups = fence.folders();
+    let outcome = timeout(LAUNCH_PATIENCE, workshop.hypervisor.launch(&job)).await;
     let reason = match outcome {
         Ok(Ok(mut machine)) => {
             let launched = launched(&mut machine).await;
-            return Some((machine, launched));
+            return Some((fence, machine, Some(launched)));
         }
         Ok(Err(error)) => error.to_string(),
         Err(_) => format!("QEMU did not start within {} s", LAUNCH_PATIENCE.as_secs()),
     };
+    let reason = fence.killed().unwrap_or(reason);
+    fence.remove().await;
     facts.vm(Event::LaunchFailed(reason)).await;
     None
 }
@@ -97,7 +125,7 @@ async fn launched(machine: &mut Machine) -> Event {
 /// Attaches until it works, or the machine is gone, or is to end. With the
 /// machine comes what the engine is to be told of it, if it waits for that.
 async fn regain(
-    hypervisor: &Hypervisor,
+    workshop: &Workshop,
     lost: Lost,
     facts: &FactSender,
     mailbox: &mut Mailbox,
@@ -110,7 +138,11 @@ async fn regain(
             ended = mailbox.end.wait_for(|end| *end) => ended.map(drop).ok(),
             () = sleep(pause) => None,
         };
-        match hypervisor.attach(&run_dir).await {
+        let attached = workshop.hypervisor.attach(&run_dir).await;
+        if let (Ok(None), Some(groups), Some(name)) = (&attached, &workshop.groups, name_of(&run_dir)) {
+            fence::remove(groups, name).await;
+        }
+        match attached {
             Ok(Some(mut machine)) => {
                 facts.tell(News::Trouble(None)).await?;
                 let news = if launching { Some(launched(&mut machine).await) } else { None };
@@ -138,6 +170,11 @@ async fn regain(
             sleep(ATTACH_FIRST).await;
         }
     }
+}
+
+/// A machine's directory has the name of its VM.
+fn name_of(run_dir: &Path) -> Option<&str> {
+    run_dir.file_name()?.to_str()
 }
 
 fn kill(pid: u32) {
@@ -173,7 +210,8 @@ mod tests {
         let facts = FactSender { vm: VmId(0), run: 1, facts: sender };
         let (_handle, mailbox) = mailbox();
         let lost = Lost { run_dir, reason: "Its driver broke down".to_owned(), launching: true };
-        let driver = tokio::spawn(run(hypervisor, Start::Attached(Attached::Lost(lost)), facts, mailbox));
+        let workshop = Workshop { hypervisor, groups: None };
+        let driver = tokio::spawn(run(workshop, Start::Attached(Attached::Lost(lost)), facts, mailbox));
         let event = loop {
             if let Fact::Machine { news: News::Event(event), .. } = told.recv().await.expect("it speaks") {
                 break event;

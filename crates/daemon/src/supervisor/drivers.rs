@@ -10,7 +10,7 @@ use tokio::task;
 use super::{Supervisor, roster::Run};
 use crate::{
     adopt::Found,
-    driver::{self, Attached, Lost, MachineInfo, OrderKind, Start},
+    driver::{self, Attached, LimitView, Lost, MachineInfo, OrderKind, Start, Workshop},
     fact::FactSender,
 };
 
@@ -57,9 +57,11 @@ impl Supervisor {
             Start::Attached(Attached::Control(_)) => (false, None),
             Start::Attached(Attached::Lost(lost)) => (lost.launching, Some(lost.reason.clone())),
         };
-        let task = self.drivers.spawn(driver::run(self.hypervisor.clone(), start, facts, mailbox)).id();
+        let workshop = Workshop { hypervisor: self.hypervisor.clone(), groups: self.groups.clone() };
+        let task = self.drivers.spawn(driver::run(workshop, start, facts, mailbox)).id();
         if let Some(vm) = self.roster.get_mut(vm) {
-            vm.run = Some(Run { number, task, handle, launching, info, cpu: None, trouble: None, refused_recorded: 0 });
+            let (cpu, trouble, limits) = (None, None, LimitView::default());
+            vm.run = Some(Run { number, task, handle, launching, info, cpu, limits, trouble, refused_recorded: 0 });
         }
         if trouble.is_some() {
             self.trouble(vm, trouble);
@@ -104,6 +106,25 @@ impl Supervisor {
         run.trouble = trouble;
         if !message.is_empty() {
             self.log.record(Some(name), kind, message, &[]);
+        }
+    }
+
+    /// A machine's limit is another one, is hit, or can't be kept.
+    pub(super) fn limits(&mut self, vm: VmId, limits: LimitView) {
+        let Some(vm) = self.roster.get_mut(vm) else { return };
+        let name = vm.definition.name.clone();
+        let Some(run) = vm.run.as_mut() else { return };
+        let before = std::mem::replace(&mut run.limits, limits.clone());
+        if let Some(why) = limits.missing.filter(|why| before.missing.as_ref() != Some(why)) {
+            let message = format!("{name} runs without a memory limit: {why}");
+            self.log.record(Some(name.clone()), "limit-missing", message, &[]);
+        }
+        if let (Some(_), None, Some(limit)) = (limits.at_limit_since, before.at_limit_since, limits.limit) {
+            let message = format!(
+                "{name} is held at its memory limit, {} MiB: it uses memory that it was not lent, and is killed if it takes more",
+                limit.mib()
+            );
+            self.log.record(Some(name), "at-memory-limit", message, &[("limit_bytes", limit.get())]);
         }
     }
 

@@ -40,6 +40,7 @@ use crate::{
     clock::Clock,
     driver::Order,
     fact::{Fact, News},
+    groups::Groups,
     log::Log,
     views::HostParts,
 };
@@ -49,6 +50,8 @@ pub(crate) struct Parts {
     pub(crate) engine: Engine,
     pub(crate) clock: Clock,
     pub(crate) hypervisor: Hypervisor,
+    /// Where machines have their memory groups, if they may have any.
+    pub(crate) groups: Option<Arc<Groups>>,
     pub(crate) definitions: Arc<Definitions>,
     /// Machines have their directories in here.
     pub(crate) run_root: PathBuf,
@@ -65,6 +68,7 @@ pub(crate) struct Supervisor {
     engine: Engine,
     clock: Clock,
     hypervisor: Hypervisor,
+    groups: Option<Arc<Groups>>,
     definitions: Arc<Definitions>,
     run_root: PathBuf,
     log: Log,
@@ -95,12 +99,14 @@ enum Wake {
 
 impl Supervisor {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { engine, clock, hypervisor, definitions, run_root, log, host, commands, facts, snapshots } = parts;
+        let Parts { engine, clock, hypervisor, groups, definitions, run_root, log, host, commands, facts, snapshots } =
+            parts;
         let (facts_sender, facts) = facts;
         Self {
             engine,
             clock,
             hypervisor,
+            groups,
             definitions,
             run_root,
             log,
@@ -222,6 +228,7 @@ impl Supervisor {
             }
             News::Info(info) => driver.info = Some(*info),
             News::Cpu(percent) => driver.cpu = Some(percent),
+            News::Limits(limits) => self.limits(vm, *limits),
             News::Trouble(trouble) => self.trouble(vm, trouble),
             News::Done(kind, outcome) => self.done(vm, kind, outcome),
         }

@@ -34,6 +34,7 @@ fn view(vm: &Vm, snapshot: &VmSnapshot, now_unix_ms: u64) -> VmView {
     let parts = vm.run.as_ref().map_or_else(MachineParts::default, |run| MachineParts {
         info: run.info.as_ref(),
         cpu: run.cpu,
+        limits: Some(&run.limits),
         trouble: run.trouble.as_deref(),
         agent: run.handle.agent(),
     });

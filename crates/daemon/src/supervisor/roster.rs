@@ -9,7 +9,7 @@ use dynmem_units::Percent;
 use tokio::task;
 
 use super::waiters::Waiters;
-use crate::driver::{Handle, MachineInfo};
+use crate::driver::{Handle, LimitView, MachineInfo};
 
 /// The most VMs that one daemon looks after.
 pub(crate) const VMS_MAX: usize = 10_000;
@@ -35,6 +35,7 @@ pub(crate) struct Run {
     pub(crate) launching: bool,
     pub(crate) info: Option<MachineInfo>,
     pub(crate) cpu: Option<Percent>,
+    pub(crate) limits: LimitView,
     pub(crate) trouble: Option<String>,
     /// Messages of its agent that were refused when that was last recorded.
     pub(crate) refused_recorded: u64,

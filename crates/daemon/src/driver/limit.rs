@@ -1,0 +1,323 @@
+//! [`Limit`]: how much a machine's memory group may hold. Pure.
+//!
+//! ```text
+//!  order that is about to be sent ──promise()──▶ wider at once
+//!  what the devices hold ──────────seen()──────▶ tighter, once they gave it
+//!  what QEMU holds for itself ─────measured()──▶ OwnMemory: charged, allowed
+//!                                                 │
+//!                          group_limit() ◀────────┘
+//! ```
+//!
+//! The rule, for each of the two devices as in the ledger's charge: **the
+//! larger of what was promised, and of what it holds without ever having
+//! gained.** So what was promised is always allowed, what was asked back is
+//! allowed until it is back, and a guest that takes more on its own (it
+//! empties its balloon, it touches ballooned pages) never widens its limit.
+
+use std::collections::VecDeque;
+
+use dynmem_core::DeviceFacts;
+use dynmem_linux::GroupLimit;
+use dynmem_units::Bytes;
+
+/// Room beside what is known: caches of disk images, what QEMU may take
+/// between two measurements. Nobody is charged for it, and nobody innocent
+/// fills it with anything but caches.
+const ROOM: Bytes = Bytes::from_mib(64);
+/// The page tables of guest memory that is touched for the first time, QEMU's
+/// and the second-level ones: 16 bytes for each page of 4 KiB.
+const ROOM_PER_GUEST: (u64, u64) = (16, 4096);
+/// Readings whose largest counts: QEMU's memory goes up and down with its
+/// work, and a charge that follows it would be news all the time.
+const READINGS: usize = 4;
+/// The charge sinks only by so much at least.
+const SINK_LEAST: Bytes = Bytes::from_mib(4);
+
+/// Memory by device, as in the ledger.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Parts {
+    balloon: Bytes,
+    plugged: Bytes,
+}
+
+impl Parts {
+    const UNBOUNDED: Self = Self { balloon: Bytes::MAX, plugged: Bytes::MAX };
+
+    fn each(self, other: Self, choose: fn(Bytes, Bytes) -> Bytes) -> Self {
+        Self { balloon: choose(self.balloon, other.balloon), plugged: choose(self.plugged, other.plugged) }
+    }
+}
+
+/// The limit of one machine.
+#[derive(Clone, Debug)]
+pub(super) struct Limit {
+    /// What the guest may hold. Unbounded for a machine that was found and has
+    /// not been looked at.
+    guest: Parts,
+    /// What it was promised last; of a machine that was found, what it held.
+    promised: Option<Parts>,
+    /// Guest memory that may be in a swap file instead.
+    paged: Bytes,
+    own: OwnMemory,
+}
+
+impl Limit {
+    /// Of a machine that is about to be launched with `boot`; `estimate` is
+    /// its plan's overhead.
+    pub(super) fn launched(boot: Bytes, estimate: Bytes) -> Self {
+        let guest = Parts { balloon: boot, plugged: Bytes::ZERO };
+        Self { guest, promised: Some(guest), paged: Bytes::ZERO, own: OwnMemory::new(estimate) }
+    }
+
+    /// Of a machine that runs already: what it holds when it is first seen is
+    /// its own, as in the ledger.
+    pub(super) fn found(estimate: Bytes) -> Self {
+        Self { guest: Parts::UNBOUNDED, promised: None, paged: Bytes::ZERO, own: OwnMemory::new(estimate) }
+    }
+
+    /// The devices are about to be told to hold so much.
+    pub(super) fn promise(&mut self, balloon: Bytes, plugged: Bytes) {
+        let promised = Parts { balloon, plugged };
+        self.promised = Some(promised);
+        self.guest = self.guest.each(promised, Bytes::max);
+    }
+
+    /// The devices hold so much.
+    pub(super) fn seen(&mut self, devices: &DeviceFacts) {
+        let held = Parts { balloon: devices.balloon_actual, plugged: devices.plugged };
+        let promised = *self.promised.get_or_insert(held);
+        self.guest = promised.each(self.guest.each(held, Bytes::min), Bytes::max);
+    }
+
+    /// QEMU holds so much for itself.
+    pub(super) fn measured(&mut self, own: Bytes) {
+        self.own.measured(own);
+    }
+
+    /// What is charged for QEMU itself, and whether that was measured.
+    pub(super) fn overhead(&self) -> (Bytes, bool) {
+        (self.own.charged, self.own.is_measured)
+    }
+
+    /// What the group may hold; `None` while nobody knows.
+    pub(super) fn group_limit(&self) -> Option<GroupLimit> {
+        let guest = self.guest.balloon.checked_add(self.guest.plugged)?;
+        // A part that may be in a file need not be in memory as well.
+        let in_memory = guest.saturating_sub(self.paged);
+        let (per, bytes) = ROOM_PER_GUEST;
+        let room = ROOM.saturating_add(guest.scale(per, bytes));
+        let known = in_memory.saturating_add(self.own.allowed());
+        Some(GroupLimit {
+            // Slowed down half-way, killed at the end.
+            soft: known.saturating_add(room.scale(1, 2)).align_up(Bytes::BLOCK),
+            hard: known.saturating_add(room).align_up(Bytes::BLOCK),
+            swap: self.paged,
+        })
+    }
+}
+
+/// The limit for a group that holds more than its limit already: what it has
+/// it keeps, because less would kill it for what was no offence when it began,
+/// and not a block comes to it.
+pub(super) fn frozen(limit: GroupLimit, held: Bytes) -> GroupLimit {
+    let hard = held.saturating_sub(limit.swap).align_up(Bytes::BLOCK).saturating_add(Bytes::BLOCK);
+    GroupLimit { hard: limit.hard.max(hard), ..limit }
+}
+
+/// What QEMU holds for itself: estimated until it is measured.
+#[derive(Clone, Debug)]
+struct OwnMemory {
+    estimate: Bytes,
+    /// The last ones, newest at the end.
+    readings: VecDeque<Bytes>,
+    charged: Bytes,
+    is_measured: bool,
+}
+
+impl OwnMemory {
+    fn new(estimate: Bytes) -> Self {
+        Self { estimate, readings: VecDeque::with_capacity(READINGS), charged: estimate, is_measured: false }
+    }
+
+    /// More than this is never charged or allowed: a guest that makes its QEMU
+    /// grow without end ends at its own limit.
+    fn most(&self) -> Bytes {
+        self.estimate.scale(2, 1).saturating_add(Bytes::from_mib(256))
+    }
+
+    fn measured(&mut self, own: Bytes) {
+        if self.readings.len() == READINGS {
+            self.readings.pop_front();
+        }
+        self.readings.push_back(own);
+        let most = self.readings.iter().copied().max().unwrap_or_default();
+        let charge = most.align_up(Bytes::BLOCK).min(self.most());
+        // A young QEMU still grows: the estimate holds until it was watched.
+        let sinks = self.readings.len() == READINGS && charge.saturating_add(SINK_LEAST) <= self.charged;
+        if charge > self.charged || sinks {
+            self.charged = charge;
+        }
+        self.is_measured |= self.readings.len() == READINGS || charge >= self.charged;
+    }
+
+    fn allowed(&self) -> Bytes {
+        self.estimate.max(self.charged)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ESTIMATE: Bytes = Bytes::from_mib(96);
+
+    const fn mib(mib: u64) -> Bytes {
+        Bytes::from_mib(mib)
+    }
+
+    fn devices(balloon: u64, plugged: u64) -> DeviceFacts {
+        DeviceFacts { boot: mib(512), balloon_actual: mib(balloon), plugged: mib(plugged), ..DeviceFacts::default() }
+    }
+
+    /// A machine of 512 MiB, ballooned to so many.
+    fn ballooned(to: u64) -> Limit {
+        let mut limit = Limit::launched(mib(512), ESTIMATE);
+        limit.promise(mib(to), Bytes::ZERO);
+        limit.seen(&devices(to, 0));
+        limit
+    }
+
+    /// What the guest may hold.
+    fn guest(limit: &Limit) -> u64 {
+        (limit.guest.balloon.mib()).saturating_add(limit.guest.plugged.mib())
+    }
+
+    #[test]
+    fn the_limit_is_wider_before_an_order_and_tighter_after_the_memory_is_back() {
+        let mut limit = Limit::launched(mib(512), ESTIMATE);
+        limit.promise(mib(512), mib(256));
+        assert_eq!(guest(&limit), 768, "before the guest has anything of it");
+        limit.seen(&devices(512, 128));
+        assert_eq!(guest(&limit), 768, "it is promised");
+        limit.seen(&devices(512, 256));
+        limit.promise(mib(300), Bytes::ZERO);
+        assert_eq!(guest(&limit), 768, "it has all of it still");
+        limit.seen(&devices(512, 100));
+        assert_eq!(guest(&limit), 612);
+        limit.seen(&devices(400, 0));
+        assert_eq!(guest(&limit), 400);
+        limit.seen(&devices(300, 0));
+        assert_eq!(guest(&limit), 300);
+    }
+
+    #[test]
+    fn a_guest_that_empties_its_balloon_never_widens_its_limit() {
+        let mut limit = ballooned(200);
+        for held in [300, 512] {
+            limit.seen(&devices(held, 0));
+            assert_eq!(guest(&limit), 200);
+        }
+        limit.seen(&devices(512, 300)); // nor one that plugs, if that could be
+        assert_eq!(guest(&limit), 200);
+    }
+
+    #[test]
+    fn one_device_may_give_while_the_other_takes() {
+        let mut limit = Limit::launched(mib(512), ESTIMATE);
+        limit.promise(mib(300), mib(200));
+        limit.seen(&devices(300, 200));
+        // The same sum, and for a moment the guest has both.
+        limit.promise(mib(500), Bytes::ZERO);
+        limit.seen(&devices(500, 200));
+        assert_eq!(guest(&limit), 700);
+        limit.seen(&devices(500, 0));
+        assert_eq!(guest(&limit), 500);
+    }
+
+    #[test]
+    fn a_machine_that_was_found_is_limited_to_what_it_is_seen_with() {
+        let mut limit = Limit::found(ESTIMATE);
+        assert_eq!(limit.group_limit(), None, "nobody knows yet");
+        limit.seen(&devices(400, 64));
+        assert_eq!(guest(&limit), 464);
+        limit.seen(&devices(512, 64));
+        assert_eq!(guest(&limit), 464);
+        let mut limit = Limit::found(ESTIMATE);
+        limit.promise(mib(100), Bytes::ZERO);
+        assert_eq!(limit.group_limit(), None, "an order does not tell what it holds");
+        limit.seen(&devices(400, 0));
+        assert_eq!(guest(&limit), 400);
+    }
+
+    #[test]
+    fn qemu_has_its_allowance_and_room_and_is_slowed_down_before_it_is_killed() {
+        let limit = ballooned(256).group_limit().expect("known");
+        assert_eq!(limit.hard, mib(256 + 96 + 64 + 2), "room, and the page tables of 256 MiB");
+        assert!(limit.soft < limit.hard && limit.soft >= mib(256 + 96 + 32), "{limit:?}");
+        assert_eq!(limit.swap, Bytes::ZERO);
+    }
+
+    #[test]
+    fn a_part_that_is_paged_may_be_swapped_and_not_held() {
+        let mut limit = ballooned(512);
+        let before = limit.group_limit().expect("known");
+        limit.paged = mib(200);
+        let paged = limit.group_limit().expect("known");
+        assert_eq!(
+            (paged.hard, paged.soft),
+            (before.hard.saturating_sub(mib(200)), before.soft.saturating_sub(mib(200)))
+        );
+        assert_eq!(paged.swap, mib(200));
+    }
+
+    #[test]
+    fn a_group_beyond_its_limit_keeps_what_it_has_and_gets_nothing() {
+        let limit = ballooned(200).group_limit().expect("known");
+        let kept = frozen(limit, mib(600));
+        assert_eq!((kept.hard, kept.soft), (mib(602), limit.soft));
+        assert_eq!(frozen(limit, mib(100)), limit, "it has given meanwhile");
+    }
+
+    #[test]
+    fn what_was_measured_is_charged_in_whole_blocks_once_qemu_was_watched() {
+        let mut limit = ballooned(200);
+        assert_eq!(limit.overhead(), (ESTIMATE, false));
+        for _ in 1..READINGS {
+            limit.measured(mib(69).saturating_add(Bytes::KIB));
+            assert_eq!(limit.overhead(), (ESTIMATE, false), "a young QEMU still grows");
+        }
+        limit.measured(mib(60));
+        assert_eq!(limit.overhead(), (mib(70), true), "the most of the last readings");
+        assert_eq!(limit.own.allowed(), ESTIMATE, "it may be as large as was estimated all the same");
+    }
+
+    #[test]
+    fn a_steady_machine_is_no_news() {
+        let mut limit = ballooned(200);
+        for _ in 0..READINGS {
+            limit.measured(mib(70));
+        }
+        let before = limit.overhead();
+        for reading in [70, 67, 69, 66, 70, 67, 68, 67, 67, 67] {
+            limit.measured(mib(reading));
+            assert_eq!(limit.overhead(), before);
+        }
+        for _ in 0..READINGS {
+            limit.measured(mib(60));
+        }
+        assert_eq!(limit.overhead(), (mib(60), true));
+    }
+
+    #[test]
+    fn more_than_was_estimated_counts_at_once_and_is_bounded() {
+        let mut limit = ballooned(200);
+        let before = limit.group_limit().expect("known");
+        limit.measured(mib(150));
+        assert_eq!(limit.overhead(), (mib(150), true));
+        assert_eq!(limit.group_limit().expect("known").hard, before.hard.saturating_add(mib(150 - 96)));
+        limit.measured(Bytes::MAX);
+        assert_eq!(limit.overhead(), (mib(2 * 96 + 256), true));
+        let hard = limit.group_limit().expect("known").hard;
+        assert!(hard <= mib(200 + 2 * 96 + 256 + 66), "{hard}");
+    }
+}
