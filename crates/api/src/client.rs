@@ -23,7 +23,7 @@ use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{net::UnixStream, time};
 
-use crate::{EventView, EventsQuery, HostView, MemoryPatch, Problem, StopRequest, VersionView, VmView};
+use crate::{AutostartPatch, EventView, EventsQuery, HostView, MemoryPatch, Problem, StopRequest, VersionView, VmView};
 
 /// The largest answer that is read.
 pub const MAX_RESPONSE_BYTES: usize = 64 << 20;
@@ -177,6 +177,11 @@ impl Client {
     /// Changes memory settings, all of `patch` or nothing.
     pub async fn set_memory(&self, name: &str, patch: &MemoryPatch) -> Result<VmView, ClientError> {
         self.call(Method::PATCH, &vm_path(name, "/memory"), Some(patch), QUICK).await
+    }
+
+    /// Changes what becomes of a VM when its host has come up.
+    pub async fn set_autostart(&self, name: &str, patch: &AutostartPatch) -> Result<VmView, ClientError> {
+        self.call(Method::PATCH, &vm_path(name, "/autostart"), Some(patch), QUICK).await
     }
 
     /// Events, oldest first.

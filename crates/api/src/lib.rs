@@ -1,7 +1,7 @@
 //! The words of the HTTP API: what the daemon answers and what it is asked.
 //!
 //! Views ([`VmView`], [`HostView`], [`EventView`]) go from the daemon to
-//! people and programs; requests ([`MemoryPatch`], [`StopRequest`],
+//! people and programs; requests ([`MemoryPatch`], [`AutostartPatch`], [`StopRequest`],
 //! [`EventsQuery`], and `VmDefinition` of `dynmem-definition`) come back. A
 //! refusal is a [`Problem`]. [`Client`] speaks all of it over the daemon's
 //! Unix socket. Sizes are whole bytes in fields that end in `_bytes`;
@@ -10,6 +10,7 @@
 //! Requests refuse unknown fields, so that a misspelt setting is an error and
 //! not silence. Views ignore them, so that an old client reads a new daemon.
 
+mod autostart;
 mod client;
 mod event;
 mod host;
@@ -18,6 +19,7 @@ mod problem;
 mod stop;
 mod vm;
 
+pub use autostart::{AutostartPatch, AutostartView};
 pub use client::{Client, ClientError, MAX_RESPONSE_BYTES};
 pub use event::{DEFAULT_EVENTS, EventView, EventsQuery, MAX_EVENTS};
 pub use host::{DamagedDefinition, HostCounters, HostView, MemoryLimits, VersionView};

@@ -6,6 +6,8 @@ use dynmem_core::{DemandModel, MemorySettings};
 use dynmem_units::{Bytes, Percent, Weight};
 use serde::{Deserialize, Serialize};
 
+use crate::AutostartView;
+
 /// One VM: the answer of `GET /v1/vms/{name}` and of everything that changes a
 /// VM. A VM that is off has zero sizes and none of the optional fields that
 /// describe a running machine.
@@ -77,6 +79,9 @@ pub struct VmView {
     pub driver: DriverView,
     /// What a person set.
     pub settings: SettingsView,
+    /// What becomes of it when its host has come up.
+    #[serde(default)]
+    pub autostart: AutostartView,
     /// The file that backs a restart when memory is short.
     #[serde(default)]
     pub smart_paging: SmartPagingView,

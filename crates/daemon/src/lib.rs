@@ -19,6 +19,7 @@
 
 mod adopt;
 mod agent_link;
+mod autostart;
 mod clock;
 pub mod config;
 mod driver;

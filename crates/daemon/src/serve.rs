@@ -1,6 +1,6 @@
 //! [`Daemon`]: everything put together, from the settings to the last word.
 
-use std::{future::Future, path::Path, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{collections::BTreeMap, future::Future, path::Path, sync::Arc, thread::JoinHandle, time::Duration};
 
 use anyhow::{Context as _, anyhow};
 use dynmem_api::{DamagedDefinition, MemoryLimits};
@@ -16,6 +16,7 @@ use tokio::{
 
 use crate::{
     adopt,
+    autostart::Autostarts,
     clock::Clock,
     config::{BackendKind, Config, QemuUser},
     fact::FACTS_MAX,
@@ -56,32 +57,43 @@ pub struct Daemon {
     shared: http::Shared,
     facts: mpsc::Sender<crate::fact::Fact>,
     log_thread: JoinHandle<()>,
+    reader: HostReader,
     _lock: StateLock,
 }
 
 impl Daemon {
     /// Makes everything ready: from here on clients can connect.
     pub async fn prepare(config: &Config, hypervisor: Hypervisor) -> anyhow::Result<Self> {
+        Self::prepare_on(HostReader::default(), config, hypervisor).await
+    }
+
+    /// The same, on the host that `reader` reads.
+    pub async fn prepare_on(reader: HostReader, config: &Config, hypervisor: Hypervisor) -> anyhow::Result<Self> {
         let lock = StateLock::take(&config.state_dir)?;
-        let present = HostReader::at("/").sample().context("This host's memory can't be read")?.memory;
+        let present = reader.sample().context("This host's memory can't be read")?.memory;
         let host_config = config.host.settle(present).map_err(|rule| anyhow!(rule))?;
         let (events, notice) = EventLog::open(&config.state_dir.join("dynmem.db"), EVENTS_MAX);
+        let (autostarts, forgotten) = autostarts(&reader, &events);
         let (mut log, events, log_thread) = log::start(events).context("Could not start the event log's thread")?;
         if let Some(notice) = notice {
             log.record(None, "event-log", notice.to_string(), &[]);
         }
+        if let Some(forgotten) = forgotten {
+            log.record(None, "autostart", forgotten, &[]);
+        }
         tell_start(&mut log, host_config, &hypervisor);
         // Before anybody is touched: with the socket taken, this is not our place.
         let socket = ApiSocket::bind(&config.socket)?;
-        let (supervisor, commands, snapshots, facts) = supervise(config, hypervisor, host_config, log).await?;
+        let (supervisor, commands, snapshots, facts) =
+            supervise(config, hypervisor, host_config, autostarts, log).await?;
         let shared = http::Shared { commands, snapshots, events };
-        Ok(Self { supervisor, socket, shared, facts, log_thread, _lock: lock })
+        Ok(Self { supervisor, socket, shared, facts, log_thread, reader, _lock: lock })
     }
 
     /// Serves until `stop`. Machines go on running.
     pub async fn serve(self, stop: impl Future<Output = ()>) {
-        let Self { supervisor, socket, shared, facts, log_thread, _lock } = self;
-        let watching = tokio::spawn(host::watch(HostReader::at("/"), facts));
+        let Self { supervisor, socket, shared, facts, log_thread, reader, _lock } = self;
+        let watching = tokio::spawn(host::watch(reader, facts));
         let (stopping, stopped) = watch::channel(false);
         let mut serving = Box::pin(http::serve(socket.listener(), http::router(shared), stopped));
         systemd::notify(systemd::READY);
@@ -99,6 +111,22 @@ impl Daemon {
         }
         // Nobody is left who could write: the log's thread ends.
         let _ = tokio::task::spawn_blocking(move || log_thread.join()).await;
+    }
+}
+
+/// What daemons before this one kept of VMs, and in which boot of the host this
+/// one is; and what to tell people if that is not known.
+fn autostarts(reader: &HostReader, events: &EventLog) -> (Autostarts, Option<String>) {
+    let same = |why: &dyn std::fmt::Display| {
+        format!("Whether the host has been restarted can't be told, so no VM starts by itself: {why}")
+    };
+    let (boot_id, unknown) = match reader.boot_id() {
+        Ok(boot_id) => (Some(boot_id), None),
+        Err(error) => (None, Some(same(&error))),
+    };
+    match events.states() {
+        Ok(rows) => (Autostarts::new(boot_id, events.is_durable(), rows), unknown),
+        Err(error) => (Autostarts::new(boot_id, false, BTreeMap::new()), unknown.or_else(|| Some(same(&error)))),
     }
 }
 
@@ -143,6 +171,7 @@ async fn supervise(
     config: &Config,
     hypervisor: Hypervisor,
     host_config: HostConfig,
+    autostarts: Autostarts,
     mut log: Log,
 ) -> anyhow::Result<Supervised> {
     let definitions = Definitions::open(config.state_dir.join("vms"))?;
@@ -180,6 +209,7 @@ async fn supervise(
         definitions: Arc::new(definitions),
         run_root,
         log,
+        autostarts,
         host,
         commands: asked,
         facts: (facts.clone(), told),

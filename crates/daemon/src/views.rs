@@ -4,7 +4,7 @@
 
 use dynmem_agent_protocol::Assigned;
 use dynmem_api::{
-    DamagedDefinition, DriverView, HostCounters, HostView, Integration, MemoryLimits, MemoryStatus, SettingsView,
+    AutostartView, DamagedDefinition, DriverView, HostCounters, HostView, Integration, MemoryLimits, MemoryStatus, SettingsView,
     SmartPagingView, VmCounters, VmState, VmView,
 };
 use dynmem_core::{DriverSnapshot, HostSnapshot, MemorySettings, ReportSource, VmSnapshot};
@@ -72,6 +72,7 @@ pub(crate) fn vm_view(vm: &VmSnapshot, vcpus: u32, parts: &MachineParts<'_>, now
         integration: integration(vm),
         driver: driver(vm, uptime_seconds.unwrap_or(0)),
         settings: SettingsView::from(&vm.settings),
+        autostart: AutostartView::default(), // whoever knows the definition fills it in
         smart_paging: SmartPagingView::default(),
         console_path: info.map(|info| info.console.clone()),
         monitor_path: info.map(|info| info.monitor.clone()),

@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use clap::{Args, Subcommand};
-use dynmem_api::{MAX_STOP_TIMEOUT_SECONDS, StopMode, StopRequest};
+use dynmem_api::{AutostartPatch, MAX_STOP_TIMEOUT_SECONDS, StopMode, StopRequest};
 use dynmem_core::{DemandModel, MemorySettings};
 use dynmem_definition::{Accelerator, Autostart, Boot, Disk, NamePattern, Network, VmDefinition};
 use dynmem_units::{Bytes, Percent, Weight};
@@ -39,6 +39,21 @@ Examples:
         #[arg(value_parser = values::name)]
         name: String,
     },
+    /// Change what becomes of VMs when their host has come up
+    #[command(
+        override_usage = "dynmem vm set <NAMES>... <OPTIONS>",
+        after_help = "\
+Whether a VM runs or not; memory settings are changed by `dynmem memory set`.
+
+  nothing           it stays off
+  start-if-running  it is started if it ran when the host went down
+  start             it is started
+
+Examples:
+  dynmem vm set db01 --autostart start
+  dynmem vm set 'web*' --autostart start-if-running --start-delay 30"
+    )]
+    Set(SetVmArgs),
     /// Start VMs, in the order given
     #[command(after_help = "Examples:\n  dynmem vm start web01\n  dynmem vm start db01 'web*'")]
     Start(Names),
@@ -70,6 +85,34 @@ Example:
         #[arg(value_parser = values::name)]
         name: String,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SetVmArgs {
+    #[command(flatten)]
+    pub(crate) names: Names,
+    #[command(flatten)]
+    changes: VmChanges,
+}
+
+/// At least one of these.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+struct VmChanges {
+    /// What is done with it when the host has come up
+    #[arg(long, value_name = "WHAT", value_parser = values::autostart())]
+    autostart: Option<Autostart>,
+    /// Seconds after which that is done, 0 to 86400
+    #[arg(long, value_name = "SECONDS")]
+    start_delay: Option<u32>,
+}
+
+impl SetVmArgs {
+    /// The change that was asked.
+    pub(crate) fn patch(&self) -> AutostartPatch {
+        let VmChanges { autostart, start_delay } = self.changes;
+        AutostartPatch { autostart, start_delay }
+    }
 }
 
 #[derive(Debug, Args)]

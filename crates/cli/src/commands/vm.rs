@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     args::{CreateArgs, VmCommand},
-    render::{OperationResult, Output, Vm, VmList},
+    render::{OperationResult, Output, Vm, VmList, autostart_sentence},
 };
 
 type Done = Result<(String, Option<VmView>), ClientError>;
@@ -22,6 +22,14 @@ pub(super) async fn run(command: VmCommand, client: &Client, output: &mut Output
         VmCommand::List { names } => output.show(&VmList(&select(client.vms().await?, &names)?))?,
         VmCommand::Show { name } => output.show(&Vm(&one(client.vms().await?, &name)?))?,
         VmCommand::Console { name } => console::run(&one(client.vms().await?, &name)?, output).await?,
+        VmCommand::Set(args) => {
+            let patch = args.patch();
+            let set = async |name: &str| {
+                let vm = client.set_autostart(name, &patch).await?;
+                Ok((autostart_sentence(&vm.autostart), Some(vm)))
+            };
+            return each(&args.names.names, AT_ONCE, client, output, set).await;
+        }
         VmCommand::Start(args) => {
             // One after the other: who comes first is served first.
             return each(&args.names, 1, client, output, async |name| done("started", client.start(name).await)).await;

@@ -18,6 +18,7 @@ pub(super) fn running() -> VmView {
         "integration": "agent", "driver": {"state": "ok"},
         "settings": {"dynamic": true, "startup_bytes": 512 * MIB, "minimum_bytes": 256 * MIB,
             "maximum_bytes": 4096 * MIB, "buffer_percent": 20, "weight": 5000, "demand_model": "working-set"},
+        "autostart": {"action": "start", "delay_seconds": 30},
         "smart_paging": {"path": "/var/lib/dynmem/run/web01/paging", "in_use": false},
         "console_path": "/var/lib/dynmem/run/web01/console.sock", "pid": 4711,
         "counters": {"added_bytes": 1024 * MIB, "removed_bytes": 0, "add_operations": 3, "remove_operations": 0,

@@ -1,7 +1,7 @@
 //! VMs as a table of Hyper-V's columns, as a table of settings, and one in
 //! full.
 
-use dynmem_api::{DriverView, Integration, MemoryStatus, SettingsView, VmState, VmView};
+use dynmem_api::{AutostartView, DriverView, Integration, MemoryStatus, SettingsView, VmState, VmView};
 use dynmem_units::{Bytes, Percent};
 use serde::Serialize;
 
@@ -129,6 +129,14 @@ pub(crate) fn settings_sentence(settings: &SettingsView) -> String {
     )
 }
 
+/// `start-if-running after 30 s`, and when that is if it is about to happen.
+pub(crate) fn autostart_sentence(autostart: &AutostartView) -> String {
+    let AutostartView { action, delay_seconds, starts_in_seconds } = autostart;
+    let delay = if *delay_seconds > 0 { format!(" after {delay_seconds} s") } else { String::new() };
+    let soon = starts_in_seconds.map(|seconds| format!(" (starts in {seconds} s)")).unwrap_or_default();
+    format!("{action}{delay}{soon}")
+}
+
 impl Show for Vm<'_> {
     fn text(&self, _: &Style) -> String {
         let vm = self.0;
@@ -203,6 +211,7 @@ fn settings(vm: &VmView) -> Vec<(&'static str, String)> {
         ("Weight", vm.settings.weight.to_string()),
         ("Demand model", vm.settings.demand_model.to_string()),
         ("Smart paging", paging),
+        ("Autostart", autostart_sentence(&vm.autostart)),
     ]
 }
 
@@ -372,6 +381,7 @@ Buffer        20%
 Weight        5000
 Demand model  working-set
 Smart paging  /var/lib/dynmem/run/web01/paging
+Autostart     start after 30 s
 
 Added               1 GiB in 3 operations
 Removed             0 in 0 operations
@@ -396,8 +406,12 @@ Minimum       512 MiB
 Maximum       1 TiB
 Buffer        20%
 Weight        5000
-Demand model  working-set"
+Demand model  working-set
+Autostart     start-if-running"
         );
+        let mut vm = samples::off();
+        vm.autostart.starts_in_seconds = Some(12);
+        assert!(Vm(&vm).text(&Style::default()).ends_with("Autostart     start-if-running (starts in 12 s)"));
     }
 
     #[test]

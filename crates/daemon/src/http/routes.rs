@@ -13,7 +13,9 @@ use axum::{
     response::{IntoResponse, Json},
     routing::{get, patch, post},
 };
-use dynmem_api::{EventView, EventsQuery, HostView, MemoryPatch, StopMode, StopRequest, VersionView, VmView};
+use dynmem_api::{
+    AutostartPatch, EventView, EventsQuery, HostView, MemoryPatch, StopMode, StopRequest, VersionView, VmView,
+};
 use dynmem_definition::VmDefinition;
 use tokio::sync::watch;
 
@@ -49,6 +51,7 @@ pub(crate) fn router(shared: Shared) -> Router {
         .route("/v1/vms/{name}/pause", post(pause))
         .route("/v1/vms/{name}/resume", post(resume))
         .route("/v1/vms/{name}/memory", patch(set_memory))
+        .route("/v1/vms/{name}/autostart", patch(set_autostart))
         .route("/v1/events", get(events))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
@@ -107,6 +110,12 @@ async fn set_memory(State(shared): State<Shared>, name: Name, body: Body) -> Ans
     let name = name_of(name)?;
     let patch: MemoryPatch = read(body, None).await?;
     Ok(json(shared.commands.ask(|reply| Command::Configure(name, patch, reply)).await?))
+}
+
+async fn set_autostart(State(shared): State<Shared>, name: Name, body: Body) -> Answer<Json<VmView>> {
+    let name = name_of(name)?;
+    let patch: AutostartPatch = read(body, None).await?;
+    Ok(json(shared.commands.ask(|reply| Command::SetAutostart(name, patch, reply)).await?))
 }
 
 async fn act(shared: Shared, name: Name, action: Action) -> Answer<Json<VmView>> {

@@ -29,6 +29,7 @@ enum What {
     Create(Box<VmDefinition>, Reply<VmView>),
     Delete(VmId, Reply<()>),
     Configure(VmId, Box<VmDefinition>, Reply<VmView>),
+    Autostart(VmId, Box<VmDefinition>, Reply<VmView>),
 }
 
 /// How the write went; for ever pending without one.
@@ -47,13 +48,13 @@ pub(super) async fn outcome(change: &mut Option<Change>) -> Result<(), Problem> 
     }
 }
 
-fn unknown(name: &str) -> Problem {
+pub(super) fn unknown(name: &str) -> Problem {
     let shown: String = name.chars().take(80).collect();
     Problem::new(404, format!("No VM is named {shown:?}"))
 }
 
 /// Sends an answer; whoever asked may have gone.
-fn answer<T>(reply: Reply<T>, outcome: Result<T, Problem>) {
+pub(super) fn answer<T>(reply: Reply<T>, outcome: Result<T, Problem>) {
     let _ = reply.send(outcome);
 }
 
@@ -63,6 +64,7 @@ impl Supervisor {
             Command::Create(definition, reply) => self.create(definition, reply),
             Command::Delete(name, reply) => self.delete(&name, reply),
             Command::Configure(name, patch, reply) => self.configure(&name, &patch, reply),
+            Command::SetAutostart(name, patch, reply) => self.set_autostart(&name, patch, reply),
             Command::Act(name, action, reply) => self.act(&name, action, reply),
         }
     }
@@ -79,7 +81,10 @@ impl Supervisor {
             (What::Create(definition, reply), Ok(())) => self.created(*definition, reply),
             (What::Delete(id, reply), Ok(())) => self.deleted(id, reply),
             (What::Configure(id, definition, reply), Ok(())) => self.configured(id, *definition, reply),
-            (What::Create(_, reply) | What::Configure(_, _, reply), Err(problem)) => answer(reply, Err(problem)),
+            (What::Autostart(id, definition, reply), Ok(())) => self.autostart_written(id, *definition, reply),
+            (What::Create(_, reply) | What::Configure(_, _, reply) | What::Autostart(_, _, reply), Err(problem)) => {
+                answer(reply, Err(problem));
+            }
             (What::Delete(_, reply), Err(problem)) => answer(reply, Err(problem)),
         }
     }
@@ -109,6 +114,7 @@ impl Supervisor {
         let Some(id) = self.roster.add(definition) else { return };
         self.log.record(Some(name.clone()), "created", format!("{name} was created"), &[]);
         self.feed_vm(id, Event::Defined { name, settings });
+        self.note_wanted(id, false);
         self.publish();
         answer(reply, self.view_of(id).ok_or_else(shutting_down));
     }
@@ -127,6 +133,7 @@ impl Supervisor {
 
     fn deleted(&mut self, id: VmId, reply: Reply<()>) {
         if let Some(name) = self.roster.get(id).map(|vm| vm.definition.name.clone()) {
+            self.forget_autostart(&name);
             self.log.record(Some(name.clone()), "deleted", format!("{name} was deleted; its disks stay"), &[]);
         }
         self.feed_vm(id, Event::Forgotten);
@@ -150,6 +157,11 @@ impl Supervisor {
         self.write(What::Configure(id, Box::new(definition), reply), move |definitions| definitions.put(&copy));
     }
 
+    pub(super) fn write_autostart(&mut self, id: VmId, definition: VmDefinition, reply: Reply<VmView>) {
+        let copy = definition.clone();
+        self.write(What::Autostart(id, Box::new(definition), reply), move |definitions| definitions.put(&copy));
+    }
+
     fn configured(&mut self, id: VmId, definition: VmDefinition, reply: Reply<VmView>) {
         let settings = definition.memory.clone();
         if let Some(vm) = self.roster.get_mut(id) {
@@ -162,13 +174,22 @@ impl Supervisor {
 
     fn act(&mut self, name: &str, action: Action, reply: Reply<VmView>) {
         let Some(id) = self.roster.id_of(name) else { return answer(reply, Err(unknown(name))) };
+        if matches!(action, Action::Stop { .. }) && self.cancel_autostart(id) {
+            self.publish();
+            return answer(reply, self.view_of(id).ok_or_else(shutting_down));
+        }
         let event = match self.event_for(id, action) {
             Ok(event) => event,
             Err(problem) => return answer(reply, Err(problem)),
         };
         let Some(vm) = self.roster.get_mut(id) else { return answer(reply, Err(unknown(name))) };
         match vm.waiters.add(action, reply) {
-            Ok(()) => self.feed_vm(id, event),
+            Ok(()) => {
+                self.feed_vm(id, event);
+                if matches!(action, Action::Stop { .. }) {
+                    self.note_wanted(id, false);
+                }
+            }
             Err(reply) => {
                 answer(reply, Err(Problem::new(409, format!("Too many requests wait for {name}: try again later"))));
             }

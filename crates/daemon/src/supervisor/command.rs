@@ -1,7 +1,7 @@
 //! What people ask of the supervisor ([`Command`]), and how they ask
 //! ([`Commands`]): each request waits for its outcome.
 
-use dynmem_api::{MemoryPatch, Problem, VmView};
+use dynmem_api::{AutostartPatch, MemoryPatch, Problem, VmView};
 use dynmem_definition::VmDefinition;
 use tokio::sync::{mpsc, oneshot};
 
@@ -21,6 +21,8 @@ pub(crate) enum Command {
     Delete(String, Reply<()>),
     /// Change a VM's memory settings.
     Configure(String, MemoryPatch, Reply<VmView>),
+    /// Change what becomes of a VM when the host has come up.
+    SetAutostart(String, AutostartPatch, Reply<VmView>),
     /// Change a VM's state.
     Act(String, Action, Reply<VmView>),
 }

@@ -35,6 +35,7 @@ impl Supervisor {
             return;
         };
         self.feed_vm(vm, Event::Defined { name, settings });
+        self.look_after(vm, found.is_some());
         let Some(Found { devices, paused, known, info, attached }) = found else { return };
         self.spawn(vm, Start::Attached(attached), Some(info));
         self.feed_vm(vm, Event::Adopted { devices, paused, known, paging: None });

@@ -12,6 +12,7 @@
 //! that is full loses entries and says so, a definition is written by another
 //! thread while requests (and only they) wait.
 
+mod autostart;
 mod changes;
 mod command;
 mod drivers;
@@ -22,7 +23,7 @@ mod waiters;
 use std::{path::PathBuf, sync::Arc};
 
 use dynmem_api::Problem;
-use dynmem_core::{Effect, Engine, Event, Input, Notice, VmId};
+use dynmem_core::{Effect, Engine, Event, Input, Notice, VmId, VmState};
 use dynmem_hypervisor::Hypervisor;
 use dynmem_store::Definitions;
 use tokio::{
@@ -31,12 +32,14 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+use autostart::EventKind;
 use changes::Change;
 pub(crate) use command::{Action, Command, Commands, shutting_down};
 pub(crate) use publish::Snapshot;
 use roster::Roster;
 
 use crate::{
+    autostart::Autostarts,
     clock::Clock,
     driver::Order,
     fact::{Fact, News},
@@ -56,6 +59,7 @@ pub(crate) struct Parts {
     /// Machines have their directories in here.
     pub(crate) run_root: PathBuf,
     pub(crate) log: Log,
+    pub(crate) autostarts: Autostarts,
     pub(crate) host: HostParts,
     pub(crate) commands: mpsc::Receiver<Command>,
     /// The facts, and how drivers send them.
@@ -72,6 +76,7 @@ pub(crate) struct Supervisor {
     definitions: Arc<Definitions>,
     run_root: PathBuf,
     log: Log,
+    autostarts: Autostarts,
     host: HostParts,
     commands: mpsc::Receiver<Command>,
     facts: mpsc::Receiver<Fact>,
@@ -99,8 +104,20 @@ enum Wake {
 
 impl Supervisor {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { engine, clock, hypervisor, groups, definitions, run_root, log, host, commands, facts, snapshots } =
-            parts;
+        let Parts {
+            engine,
+            clock,
+            hypervisor,
+            groups,
+            definitions,
+            run_root,
+            log,
+            autostarts,
+            host,
+            commands,
+            facts,
+            snapshots,
+        } = parts;
         let (facts_sender, facts) = facts;
         Self {
             engine,
@@ -110,6 +127,7 @@ impl Supervisor {
             definitions,
             run_root,
             log,
+            autostarts,
             host,
             commands,
             facts,
@@ -224,7 +242,9 @@ impl Supervisor {
                     Event::Launched(_) => driver.launching = false,
                     _ => {}
                 }
+                let kind = EventKind::from(&event);
                 self.feed_vm(vm, event);
+                self.note_event(vm, kind);
             }
             News::Info(info) => driver.info = Some(*info),
             News::Cpu(percent) => driver.cpu = Some(percent),
@@ -243,5 +263,11 @@ impl Supervisor {
             self.settle(vm);
         }
         self.look_at_drivers();
+        self.start_due();
+        self.log.flush();
+    }
+
+    fn state_of(&self, vm: VmId) -> Option<VmState> {
+        self.engine.vm_snapshot(self.clock.now(), vm).map(|vm| vm.state)
     }
 }

@@ -42,6 +42,10 @@ fn view(vm: &Vm, snapshot: &VmSnapshot, now_unix_ms: u64) -> VmView {
 }
 
 impl Supervisor {
+    fn view(&self, id: VmId, vm: &Vm, snapshot: &VmSnapshot, now_unix_ms: u64) -> VmView {
+        VmView { autostart: self.autostart_view(id, &vm.definition), ..view(vm, snapshot, now_unix_ms) }
+    }
+
     /// Publishes what there is now.
     pub(super) fn publish(&mut self) {
         let (now, now_unix_ms) = (self.clock.now(), unix_ms());
@@ -51,7 +55,7 @@ impl Supervisor {
                 if let Some(run) = &vm.run {
                     run.handle.tell_agent(assigned_message(&snapshot));
                 }
-                Some(view(vm, &snapshot, now_unix_ms))
+                Some(self.view(id, vm, &snapshot, now_unix_ms))
             })
             .collect();
         let host = host_view(&self.engine.host_snapshot(), &vms, &self.host);
@@ -63,7 +67,7 @@ impl Supervisor {
     /// One VM as it is now.
     pub(super) fn view_of(&self, id: VmId) -> Option<VmView> {
         let snapshot = self.engine.vm_snapshot(self.clock.now(), id)?;
-        Some(view(self.roster.get(id)?, &snapshot, unix_ms()))
+        Some(self.view(id, self.roster.get(id)?, &snapshot, unix_ms()))
     }
 
     /// Answers the requests that this VM's state settles. Whoever got an

@@ -18,6 +18,7 @@ use dynmem_hypervisor::{
     Hypervisor,
     fake::{Behaviour, FakeGuest, FakeHost},
 };
+use dynmem_linux::HostReader;
 use dynmem_units::Bytes;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -39,6 +40,7 @@ pub(crate) struct Site {
     pub(crate) fake: FakeHost,
     pub(crate) client: Client,
     config: Config,
+    host: HostReader,
     daemon: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
@@ -58,7 +60,28 @@ impl Site {
             format!("state_dir = \"{path}/state\"\nsocket = \"{path}/api.sock\"\nbackend = \"fake\"\n{settings}");
         let config = Config::from_toml(&text, &folder.path().join("dynmemd.toml")).expect("right settings");
         let client = Client::new(&config.socket);
-        Self { folder, fake: FakeHost::new(mib(8 << 10)), client, config, daemon: None }
+        Self { folder, fake: FakeHost::new(mib(8 << 10)), client, config, host: HostReader::default(), daemon: None }
+    }
+
+    /// With a host that has booted as a test says, and 8 GiB.
+    pub(crate) fn on_a_host_of_its_own(mut self) -> Self {
+        let root = self.host_root();
+        fs::create_dir_all(root.join("proc/sys/kernel/random")).expect("a folder");
+        let info =
+            "MemTotal: 8388608 kB\nMemFree: 8388608 kB\nMemAvailable: 8388608 kB\nSwapTotal: 0 kB\nSwapFree: 0 kB\n";
+        fs::write(root.join("proc/meminfo"), info).expect("written");
+        self.host = HostReader::at(root);
+        self
+    }
+
+    pub(crate) fn host_root(&self) -> PathBuf {
+        self.folder.path().join("host")
+    }
+
+    /// The host's next boot, by number.
+    pub(crate) fn boot(&self, number: u32) {
+        let path = self.host_root().join("proc/sys/kernel/random/boot_id");
+        fs::write(path, format!("{number:08x}-9e5b-4473-83ad-5a92af449ba1\n")).expect("written");
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -78,7 +101,7 @@ impl Site {
     }
 
     pub(crate) async fn start_daemon_with(&mut self, hypervisor: Hypervisor) {
-        let daemon = Daemon::prepare(&self.config, hypervisor).await.expect("a daemon");
+        let daemon = Daemon::prepare_on(self.host.clone(), &self.config, hypervisor).await.expect("a daemon");
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(daemon.serve(async {
             let _ = stopped.await;
