@@ -2,9 +2,10 @@
 //!
 //! The directory tells which process it was; the process must really be that
 //! one (same start time, our directory on its command line). What it holds is
-//! asked of QEMU, not remembered.
+//! asked of QEMU, not remembered. Without a record that can be read, QEMU is
+//! asked for that, too: see [`rebuild`].
 
-use std::{fs, io, time::Duration};
+use std::time::Duration;
 
 use dynmem_qmp::{Client, Events, QmpError, commands};
 use dynmem_units::Bytes;
@@ -15,6 +16,7 @@ use crate::{
     launch::STATISTICS_SECONDS,
     machine::VIRTIO_MEM_PATH,
     process::{Process, RealProcess},
+    rebuild,
     reset::HOLD,
 };
 
@@ -26,10 +28,7 @@ const ATTACH_PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) async fn attach(dir: &RunDir) -> Result<Option<Machine>, AttachError> {
     let record = match MachineRecord::read(&dir.record()) {
         Ok(record) => record,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return clear_unfinished(dir).await.map(|()| None),
-        Err(source) => {
-            return Err(AttachError::Unclear { doing: "read", path: dir.record(), source, record: None });
-        }
+        Err(error) => return rebuild::attach(dir, error).await,
     };
     match RealProcess::adopt(record.pid, Some(record.process_start_ticks), dir.path()) {
         Ok(Some(process)) => take_over(dir, record, Process::Real(process)).await.map(Some),
@@ -44,18 +43,27 @@ pub(crate) async fn attach(dir: &RunDir) -> Result<Option<Machine>, AttachError>
 /// Connects to a machine that is known to be alive and brings it into the
 /// state that every machine is in.
 pub(crate) async fn take_over(dir: &RunDir, record: MachineRecord, process: Process) -> Result<Machine, AttachError> {
-    let unresponsive = |source, record: &MachineRecord| AttachError::Unresponsive {
-        run_dir: dir.path().to_owned(),
-        pid: record.pid,
-        source,
-        record: Box::new(record.clone()),
-    };
-    let connection =
-        dynmem_qmp::connect(&dir.qmp(), ATTACH_PATIENCE).await.map_err(|source| unresponsive(source, &record))?;
+    match dynmem_qmp::connect(&dir.qmp(), ATTACH_PATIENCE).await {
+        Ok(connection) => finish(dir, record, connection, process).await,
+        Err(source) => Err(unresponsive(dir, record, source)),
+    }
+}
+
+/// The same with a machine that is connected.
+pub(crate) async fn finish(
+    dir: &RunDir,
+    record: MachineRecord,
+    connection: (Client, Events),
+    process: Process,
+) -> Result<Machine, AttachError> {
     settle(dir, record.clone(), connection, process).await.map_err(|error| match error {
-        MachineError::Qmp(source) => unresponsive(source, &record),
-        MachineError::NotHeld(_) => unresponsive(QmpError::Closed, &record),
+        MachineError::Qmp(source) => unresponsive(dir, record, source),
+        MachineError::NotHeld(_) => unresponsive(dir, record, QmpError::Closed),
     })
+}
+
+fn unresponsive(dir: &RunDir, record: MachineRecord, source: QmpError) -> AttachError {
+    AttachError::Unresponsive { run_dir: dir.path().to_owned(), pid: record.pid, source, record: Box::new(record) }
 }
 
 async fn settle(
@@ -98,18 +106,6 @@ impl Machine {
     }
 }
 
-/// A launch that broke off before its record was written: its guest never ran.
-async fn clear_unfinished(dir: &RunDir) -> Result<(), AttachError> {
-    let Ok(text) = fs::read_to_string(dir.pid_file()) else { return Ok(()) };
-    if let Ok(pid) = text.trim().parse()
-        && let Ok(Some(mut process)) = RealProcess::adopt(pid, None, dir.path())
-    {
-        process.kill();
-        process.exited().await;
-    }
-    remove(dir)
-}
-
-fn remove(dir: &RunDir) -> Result<(), AttachError> {
+pub(crate) fn remove(dir: &RunDir) -> Result<(), AttachError> {
     dir.remove().map_err(|source| AttachError::Remains { path: dir.path().to_owned(), source })
 }

@@ -94,9 +94,9 @@ impl Arguments {
     fn process(&mut self, definition: &VmDefinition, inherited: &Inherited<'_>) {
         self.option("-name", format!("guest={}", definition.name));
         self.options(&[("-action", "reboot=shutdown,shutdown=pause,panic=pause")]);
-        let mut mark = OsString::from(format!("fd={},set=0,opaque=", inherited.mark));
-        mark.push(escaped(inherited.run_dir));
-        self.option("-add-fd", mark);
+        let mut file = OsString::from(format!("fd={},set=0,", inherited.mark));
+        file.push(mark(inherited.run_dir));
+        self.option("-add-fd", file);
         self.option("-trace", format!("enable={SHUTDOWN_TRACE}"));
         for flag in ["-no-user-config", "-nodefaults", "-S"] {
             self.flag(flag);
@@ -216,6 +216,14 @@ fn server(id: &str, socket: RawFd) -> String {
 /// QEMU splits options at commas; a doubled comma is one.
 fn escape(text: &str) -> String {
     text.replace(',', ",,")
+}
+
+/// What a command line has at the end of an argument if it is that of the QEMU
+/// that works in `run_dir`.
+pub(crate) fn mark(run_dir: &Path) -> OsString {
+    let mut mark = OsString::from("opaque=");
+    mark.push(escaped(run_dir));
+    mark
 }
 
 fn escaped(path: &Path) -> OsString {

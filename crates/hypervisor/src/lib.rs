@@ -18,7 +18,7 @@
 //! The rooms: `plan` (what a machine will take), `command_line` (pure),
 //! `probe` (which QEMU) and `kvm_proof`, `launch` (with `files`, `bridge`,
 //! `spawn` and `user`) and `attach`, `process` (exit without zombies), `machine` with `events`, `reset` and `statistics`,
-//! `record` (`machine.json`), and `fake`.
+//! `record` (`machine.json`) and `rebuild` (without it), and `fake`.
 
 mod attach;
 mod bridge;
@@ -34,6 +34,7 @@ mod paths;
 mod plan;
 mod probe;
 mod process;
+mod rebuild;
 mod record;
 mod reset;
 mod spawn;

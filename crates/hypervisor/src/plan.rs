@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use dynmem_core::MemorySettings;
 use dynmem_definition::VmDefinition;
 use dynmem_units::Bytes;
 use serde::{Deserialize, Serialize};
@@ -89,6 +90,14 @@ fn overhead_estimate(definition: &VmDefinition, accelerator: ChosenAccelerator, 
         page_tables,
     ];
     parts.into_iter().sum::<Bytes>().align_up(Bytes::BLOCK)
+}
+
+/// The same for a machine whose definition is not known.
+pub(crate) fn overhead_at_most(accelerator: ChosenAccelerator, vcpus: u32, reach: Bytes) -> Bytes {
+    const DEVICES: u64 = 16;
+    let memory = MemorySettings { dynamic: true, maximum: reach, ..MemorySettings::default() };
+    let definition = VmDefinition { vcpus, vnc: Some(String::new()), memory, ..VmDefinition::new(String::new()) };
+    overhead_estimate(&definition, accelerator, reach).saturating_add(Bytes::new(DEVICES * PER_DEVICE.get()))
 }
 
 #[cfg(test)]

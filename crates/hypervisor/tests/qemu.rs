@@ -1,11 +1,18 @@
 //! Real QEMU, without a guest: firmware that finds nothing to boot. Whatever
 //! does not need a kernel is tried here; the rest is in `vm-tests/`.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt, process::ExitStatusExt},
+    path::Path,
+    process::Command,
+};
 
-use dynmem_core::MemorySettings;
+use dynmem_core::{DeviceFacts, MemorySettings};
 use dynmem_definition::{Accelerator, Boot, Disk, DiskFormat, Network, VmDefinition};
-use dynmem_hypervisor::{Hypervisor, Launch, LaunchError, Machine, MachineEvent, MachineExit, Qemu, RunState};
+use dynmem_hypervisor::{
+    Hypervisor, Launch, LaunchError, Machine, MachineEvent, MachineExit, MachineRecord, Qemu, RunState,
+};
 use dynmem_units::Bytes;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -356,12 +363,75 @@ async fn after_an_unexpected_end_the_log_stays_until_the_next_launch() {
 }
 
 #[tokio::test]
-async fn a_launch_that_broke_off_is_cleared() {
+async fn a_machine_runs_on_and_is_taken_over_whatever_became_of_its_record() {
     let directory = Lab::new();
     let (qemu, launch) = (qemu().await, launch(&directory));
     let mut machine = qemu.launch(&launch).await.expect("a machine");
-    fs::remove_file(machine.run_dir().record()).expect("a record"); // as if the daemon had died before it
+    let (pid, facts, record) = (machine.pid(), machine.facts().await.expect("facts"), machine.record().clone());
+    let (path, pid_file) = (machine.run_dir().record(), machine.run_dir().pid_file());
+    let whole = fs::read(&path).expect("there");
+    drop(machine);
+    let torn = (0..whole.len()).step_by(7).map(|kept| whole[..kept].to_vec());
+    let zeroed = (0..whole.len()).step_by(31).map(|kept| {
+        let mut bytes = whole.clone();
+        bytes[kept..].fill(0);
+        bytes
+    });
+    for bytes in torn.chain(zeroed).chain([vec![0xA5; whole.len()]]) {
+        fs::write(&path, &bytes).expect("writable");
+        let mut again = qemu.attach(&launch.run_dir).await.expect("no error").expect("it runs");
+        assert_eq!(again.pid(), pid);
+        let found = again.facts().await.expect("facts");
+        assert!(found.overhead >= facts.overhead, "at least what it was charged: {found:?}");
+        assert_eq!(DeviceFacts { overhead: facts.overhead, ..found }, facts);
+        let rebuilt = again.record();
+        assert_eq!(
+            rebuilt,
+            &MachineRecord {
+                overhead_bytes: rebuilt.overhead_bytes,
+                started_unix_ms: rebuilt.started_unix_ms,
+                ..record.clone()
+            }
+        );
+        assert!(rebuilt.started_unix_ms.abs_diff(record.started_unix_ms) < 10_000, "{rebuilt:?}");
+    }
+    // Nor is it lost without any file that names it.
+    for path in [&path, &pid_file] {
+        fs::remove_file(path).expect("there");
+    }
+    let again = qemu.attach(&launch.run_dir).await.expect("no error").expect("it runs");
+    assert_eq!(again.pid(), pid);
+    assert_eq!(MachineRecord::from_json(&fs::read(&path).expect("written anew")).expect("whole").pid, pid.unwrap_or(0));
+    end(again).await;
+}
+
+#[tokio::test]
+async fn a_damaged_record_of_a_machine_that_is_gone_is_swept() {
+    let directory = Lab::new();
+    let (qemu, launch) = (qemu().await, launch(&directory));
+    fs::create_dir(&launch.run_dir).expect("a directory");
+    fs::write(launch.run_dir.join("machine.json"), "{").expect("written");
     assert!(qemu.attach(&launch.run_dir).await.expect("no error").is_none());
-    assert_eq!(machine.next_event().await, MachineEvent::Exited(MachineExit::Signal(9)));
+    assert!(!launch.run_dir.exists());
+}
+
+#[tokio::test]
+async fn a_launch_that_broke_off_is_cleared() {
+    let directory = Lab::new();
+    let (qemu, launch) = (qemu().await, launch(&directory));
+    // As it is when the daemon dies before it writes the record.
+    fs::create_dir(&launch.run_dir).expect("a directory");
+    let socket = launch.run_dir.join("qmp.sock");
+    let mut newborn = Command::new("qemu-system-x86_64")
+        .args(["-S", "-nodefaults", "-display", "none", "-machine", "q35", "-accel", "tcg", "-m", "64", "-qmp"])
+        .arg(format!("unix:{},server=on,wait=off", socket.display()))
+        .spawn()
+        .expect("QEMU is installed");
+    fs::write(launch.run_dir.join("qemu.pid"), newborn.id().to_string()).expect("written");
+    while !socket.exists() {
+        tokio::task::yield_now().await; // ours listen before QEMU is there
+    }
+    assert!(qemu.attach(&launch.run_dir).await.expect("no error").is_none());
+    assert_eq!(newborn.wait().expect("our child").signal(), Some(9));
     assert!(!launch.run_dir.exists());
 }

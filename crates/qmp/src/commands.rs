@@ -50,6 +50,8 @@ plain_commands! {
     QueryBalloon = "query-balloon" -> Balloon;
     /// The memory devices (virtio-mem).
     QueryMemoryDevices = "query-memory-devices" -> Vec<MemoryDevice>;
+    /// How much memory the machine was started with.
+    QueryMemorySize = "query-memory-size-summary" -> MemorySize;
     /// Whether KVM is used.
     QueryKvm = "query-kvm" -> Kvm;
     /// The virtual processors and their threads.
@@ -178,6 +180,14 @@ pub struct Balloon {
     /// A lying guest can make it negative, which reads as 0.
     #[serde(deserialize_with = "lenient_size")]
     pub actual: u64,
+}
+
+/// Answer to [`QueryMemorySize`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct MemorySize {
+    /// Boot memory, whatever the balloon holds of it, in bytes.
+    pub base_memory: u64,
 }
 
 /// Answer to [`QueryKvm`].

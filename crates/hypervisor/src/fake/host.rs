@@ -104,6 +104,10 @@ impl FakeHost {
                 let process = Process::Fake(FakeProcess { strings: guest.strings });
                 attach::take_over(&dir, record, process).await.map(Some)
             }
+            // QEMU could be asked what was in it; this imitation can't.
+            (Some(_), Err(source)) if source.kind() != io::ErrorKind::NotFound => {
+                Err(AttachError::Unclear { doing: "read", path: dir.record(), source, record: None })
+            }
             // Nobody of ours: perhaps a real one's, whose directory must not
             // be taken from under it.
             _ => attach::attach(&dir).await,
