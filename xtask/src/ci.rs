@@ -35,7 +35,10 @@ const fn step(minutes: u64, command: &'static [&'static str]) -> Step {
 const STEPS: [Step; 10] = [
     step(2, &["fmt", "--all", "--check"]),
     step(4, &["deny", "--all-features", "check", "bans", "licenses", "sources"]),
-    step(12, &["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]),
+    step(
+        12,
+        &["clippy", "--workspace", "--all-targets", "--features=dynmem-fuzz/fuzzer", "--quiet", "--", "-D", "warnings"],
+    ),
     Step {
         command: &["doc", "--workspace", "--no-deps", "--document-private-items", "--quiet"],
         environment: Some(("RUSTDOCFLAGS", "-D warnings")),

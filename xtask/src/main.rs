@@ -7,7 +7,7 @@
 //! test   everything that is tested            bench  how fast it is
 //! sim    a simulated host, looked at closely  image  the guest they boot
 //! setup  installs what the others need        ci     all that must hold
-//! build  the programs they run
+//! build  the programs they run           fuzz   what outsiders can send
 //! ```
 //!
 //! People read stderr; stdout is for results, so that `--json` can be piped.
@@ -16,6 +16,7 @@ mod bench;
 mod build;
 mod ci;
 mod demo;
+mod fuzz;
 mod report;
 mod setup;
 mod shell;
@@ -41,6 +42,8 @@ enum Command {
     Test(test::Options),
     /// Measures how fast it is
     Bench(bench::Options),
+    /// Throws made-up input at everything that reads what outsiders send
+    Fuzz(fuzz::Options),
     /// Simulates a host with guests, and says what they lived through
     Sim(sim::Options),
     /// Installs what the other commands need, and says so; as an ordinary user, says what is missing
@@ -58,6 +61,7 @@ fn main() -> Result<()> {
         Command::Demo(options) => demo::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Bench(options) => bench::run(&options),
+        Command::Fuzz(options) => fuzz::run(&options),
         Command::Sim(options) => sim::run(&options),
         Command::Setup => setup::run(),
         Command::Build => build::run(build::Profile::Dev),

@@ -4,6 +4,8 @@ use std::{io, path::PathBuf, time::Duration};
 
 use dynmem_qmp::QmpError;
 
+use crate::files;
+
 /// Why this host can't run machines.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
@@ -151,7 +153,11 @@ impl LaunchError {
     pub(crate) fn of_user(self, user: &str) -> Self {
         match self {
             Self::File { what, path, source } if source.kind() == io::ErrorKind::PermissionDenied => {
-                let need = if what == "Disk" { "read and, unless it is read-only, write" } else { "read" };
+                let need = match what {
+                    "Disk" => "read and, unless it is read-only, write",
+                    files::DISPLAY => "make",
+                    _ => "read",
+                };
                 Self::NotForUser { what, path, need, user: user.to_owned(), source }
             }
             other => other,

@@ -23,11 +23,14 @@ use rustix::{
 
 use crate::{LaunchError, user::Identity};
 
+/// What stands before the path of a display's socket in a message.
+pub(crate) const DISPLAY: &str = "VNC socket";
+
 /// Whether QEMU, as `user` or as we are, can open all that it will open.
 pub(crate) fn check(definition: &VmDefinition, user: Option<&Account>) -> Result<(), LaunchError> {
-    check_display(definition)?;
-    let Some(user) = user else { return open_all(definition) };
-    let opened = as_user(user, || open_all(definition).map_err(|error| error.of_user(&user.name)));
+    let look = || check_display(definition).and_then(|()| open_all(definition));
+    let Some(user) = user else { return look() };
+    let opened = as_user(user, || look().map_err(|error| error.of_user(&user.name)));
     opened.unwrap_or_else(|source| Err(LaunchError::User { user: user.name.clone(), source }))
 }
 
@@ -74,6 +77,9 @@ fn check_display(definition: &VmDefinition) -> Result<(), LaunchError> {
     let Some(socket) = definition.vnc.as_deref().and_then(|vnc| vnc.strip_prefix("unix:")) else { return Ok(()) };
     let socket = Path::new(socket);
     match fs::symlink_metadata(socket) {
+        Err(source) if source.kind() == io::ErrorKind::PermissionDenied => {
+            Err(LaunchError::File { what: DISPLAY, path: socket.to_owned(), source })
+        }
         Ok(metadata) if !metadata.file_type().is_socket() => Err(LaunchError::DisplayOverFile(socket.to_owned())),
         _ if is_served(socket) => Err(LaunchError::DisplayInUse(socket.to_owned())),
         _ => Ok(()),

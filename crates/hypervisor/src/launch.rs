@@ -28,7 +28,7 @@ use crate::{
 const GREETING_PATIENCE: Duration = Duration::from_secs(30);
 /// How often balloon statistics are asked for until somebody says otherwise.
 pub(crate) const STATISTICS_SECONDS: u32 = 1;
-/// What QEMU logs of a power-off, see [`crate::command_line()`]: no news.
+/// What QEMU logs of a power-off, see [`mod@crate::command_line`]: no news.
 pub(crate) const SHUTDOWN_TRACE: &str = "qemu_system_shutdown_request";
 /// How much of the log is shown in a message.
 const LOG_TAIL_BYTES: u64 = 2048;

@@ -152,6 +152,23 @@ async fn a_file_that_only_root_can_open_is_refused_with_what_to_do() {
     assert!(geteuid().is_root());
 }
 
+#[tokio::test]
+async fn a_displays_socket_is_made_where_qemus_user_may_and_nowhere_else() {
+    let Some(lab) = Lab::for_root() else { return };
+    let (qemu, mut launch) = (qemu().await, lab.launch());
+    let folder = lab.0.path().join("displays");
+    fs::create_dir(&folder).expect("made");
+    fs::set_permissions(&folder, Permissions::from_mode(0o700)).expect("permissions");
+    launch.definition.vnc = Some(format!("unix:{}", folder.join("web01").display()));
+    let message = qemu.launch(&launch).await.expect_err("nobody may not").to_string();
+    assert!(message.starts_with("VNC socket ") && message.contains("let nobody make it"), "{message}");
+
+    chown(&folder, Some(nobody().uid), None).expect("root may");
+    end(qemu.launch(&launch).await.expect("now it may")).await;
+    assert!(folder.join("web01").exists(), "the killed machine left it");
+    end(qemu.launch(&launch).await.expect("what is left is in nobody's way")).await;
+}
+
 /// Runs a command that has to succeed.
 fn run(program: &str, arguments: &[&str]) {
     let output = Command::new(program).args(arguments).output().expect("a program of every host");
