@@ -3,9 +3,10 @@
 //!
 //! Everything a lab starts carries the lab's private folder in its arguments,
 //! so the folder's path alone finds it: [`processes`] reads `/proc`,
-//! [`sweep`] kills what it found and removes the folder. A [`Footprint`] does
-//! so when it is dropped, and a thread that waits for signals does it for all
-//! footprints there are.
+//! [`sweep`] kills what it found and removes the folder. The memory groups of
+//! its machines lie in a group of the folder's name: [`groups`]. A
+//! [`Footprint`] does so when it is dropped, and a thread that waits for
+//! signals does it for all footprints there are.
 
 use std::{
     fs, io,
@@ -80,6 +81,37 @@ pub fn processes(root: &Path) -> Vec<(u32, String)> {
         .collect()
 }
 
+/// Where the kernel's memory groups may be: version 1, and version 2 alone or
+/// beside it.
+const HIERARCHIES: [&str; 3] = ["/sys/fs/cgroup/memory", "/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+
+/// The name of the group that the groups of the lab on `root` lie in.
+pub(crate) fn group_name(root: &Path) -> String {
+    root.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// The memory groups of the lab on `root`, innermost first.
+pub fn groups(root: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for hierarchy in HIERARCHIES {
+        collect_groups(&Path::new(hierarchy).join(group_name(root)), &mut found);
+    }
+    found
+}
+
+/// Whether a group is a machine's own, and not one that others lie in.
+pub(crate) fn is_of_a_machine(group: &Path) -> bool {
+    group.file_name().is_some_and(|name| name.to_string_lossy().starts_with("vm-"))
+}
+
+fn collect_groups(group: &Path, found: &mut Vec<PathBuf>) {
+    let Ok(entries) = fs::read_dir(group) else { return };
+    for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        collect_groups(&entry.path(), found);
+    }
+    found.push(group.to_owned());
+}
+
 /// True once this process was told to end.
 pub(crate) fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::Relaxed)
@@ -99,6 +131,16 @@ fn sweep(root: &Path) {
             kill(pid, Signal::KILL);
         }
         thread::sleep(Duration::from_millis(20));
+    }
+    for group in groups(root) {
+        // The kernel may take a moment to see that a process is gone.
+        while let Err(error) = fs::remove_dir(&group) {
+            if Instant::now() > deadline {
+                eprintln!("Could not remove {}: {error}", group.display());
+                break;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
     }
     if std::env::var_os("DYNMEM_KEEP").is_some() {
         eprintln!("Kept {} as DYNMEM_KEEP asks", root.display());

@@ -15,11 +15,12 @@ mod cleanup;
 mod guest;
 mod lab;
 mod monitor;
+pub mod recovery;
 mod wait;
 mod workload;
 
 pub use binaries::{Binaries, GUEST_PROFILE, GUEST_TARGET, image};
-pub use cleanup::{Footprint, processes};
+pub use cleanup::{Footprint, groups, processes};
 pub use dynmem_guest_image::Image;
 pub use dynmem_workload::message::Request as WorkloadRequest;
 pub use guest::{BOOT_LIMIT, Guest};
