@@ -114,6 +114,9 @@ pub(crate) struct Machine {
     pub(crate) waiting: bool,
     /// A part of its memory is in a file: see [`crate::paging`].
     pub(crate) pages: bool,
+    /// It is reset, and its devices have not been seen since: what it held goes
+    /// and what it was promised comes at one instant, in which it stands still.
+    pub(crate) resets: bool,
     /// The shutdown under way is the first half of a restart.
     pub(crate) restarting: bool,
     pub(crate) status: Option<MemoryStatus>,
@@ -160,6 +163,7 @@ impl Machine {
             force_at: None,
             paging: None,
             pages: false,
+            resets: false,
             reset_held: false,
             restarting: false,
             status: None,
@@ -175,22 +179,26 @@ impl Machine {
 
     /// What the ledger would count if this were promised instead.
     pub(crate) fn charge_with(&self, promise: Promise) -> Bytes {
-        let promise = promise.or(self.promise).or(self.revoked);
-        if self.pages {
-            // Of its boot memory it has only what it was promised: the rest is
-            // in its file, and its memory group sees to that.
-            let in_memory = DeviceFacts { balloon_actual: Bytes::ZERO, ..self.devices };
-            return promise.charge(&in_memory);
+        // Of its boot memory a machine that pages has only what it was promised:
+        // the rest is in its file, and its memory group sees to that.
+        let balloon_actual = if self.pages { Bytes::ZERO } else { self.devices.balloon_actual };
+        let devices = DeviceFacts { balloon_actual, ..self.devices };
+        let promise = promise.or(self.promise);
+        if self.resets {
+            let promised = promise.assigned().saturating_add(devices.overhead);
+            return self.revoked.charge(&devices).max(promised);
         }
-        promise.charge(&self.devices)
+        promise.or(self.revoked).charge(&devices)
     }
 
     /// The memory lent to it now: what its devices hold, less what is in a file.
     pub(crate) fn assigned(&self) -> Bytes {
-        if !self.pages {
-            return self.devices.assigned();
+        let DeviceFacts { balloon_actual, plugged, .. } = self.devices;
+        match (self.pages, self.resets) {
+            (false, _) => self.devices.assigned(),
+            (true, false) => balloon_actual.min(self.promise.balloon).saturating_add(plugged),
+            (true, true) => self.devices.assigned().min(self.promise.assigned()),
         }
-        self.devices.balloon_actual.min(self.promise.balloon).saturating_add(self.devices.plugged)
     }
 
     /// True if it is held before a reset and somebody has to find memory for it.
@@ -216,9 +224,10 @@ impl Machine {
 
     /// Promises something else.
     pub(crate) fn promise_instead(&mut self, now: Instant, promise: Promise) {
-        // Only what is still growing can hold more than was last seen.
+        // Only what is still growing can hold more than was last seen. What a
+        // reset is to bring has not been ordered.
         let growing = self.promise.beyond(&self.devices);
-        if growing != Promise::default() {
+        if !self.resets && growing != Promise::default() {
             (self.revoked, self.revoked_at) = (self.revoked.or(growing), now);
         }
         self.promise = promise;
@@ -246,8 +255,7 @@ impl Machine {
     /// The reset machine will touch all of its boot memory: what it needs on
     /// top of its charge before that.
     pub(crate) fn reset_needs(&self) -> Bytes {
-        let boot = Promise { balloon: self.devices.boot, plugged: Bytes::ZERO };
-        self.charge_with(boot).saturating_sub(self.charge())
+        self.devices.boot.saturating_add(self.devices.overhead).saturating_sub(self.charge())
     }
 
     /// Takes a report; agents are believed before statistics. False if the
@@ -295,6 +303,7 @@ impl Machine {
             moving.until = now;
         }
         self.devices = devices;
+        self.resets &= devices.plugged > self.promise.plugged;
         if now.millis_since(self.revoked_at) >= FACTS_TRAVEL_MS {
             self.revoked = Promise::default();
         }

@@ -3,7 +3,8 @@
 mod world;
 
 use dynmem_core::{
-    DemandModel, DeviceFacts, DriverSnapshot, Effect, Event, HostFacts, Input, MemorySettings, VmId, VmState,
+    DemandModel, DeviceFacts, DriverSnapshot, Effect, Engine, Event, HostConfig, HostFacts, Input, MemorySettings,
+    Paged, VmId, VmState,
 };
 use dynmem_units::Bytes;
 use world::{
@@ -162,4 +163,65 @@ fn memory_that_is_on_its_way_to_a_guest_is_not_lent_twice() {
     hand.engine.handle(hand.now, Input::Host(HostFacts { available: mib(1000), stall: 0, machines: None }));
     // 512 MiB are held, 1000 are available, of which the host keeps 128.
     assert_eq!(hand.engine.host_snapshot().available, mib(512 + 1000 - 128).saturating_sub(promised));
+}
+
+#[test]
+fn what_a_machine_loses_by_its_reset_is_there_for_its_boot() {
+    let mut hand = Hand::new(1000);
+    let vm = found(&mut hand, settings(400, 780, 2000), crosswise(780, 462, 482), true);
+    hand.after(10);
+    hand.reports(vm, 800);
+    hand.after(10);
+    let effects = deeds(hand.send(vm, Event::ResetHeld));
+    let effects = if effects.is_empty() { deeds(hand.after(10)) } else { effects };
+    assert_eq!(effects, [order(vm, 780, 780), Effect::ContinueReset(vm)]);
+    assert_eq!(hand.vm(vm).charge, mib(944), "its devices have not been seen since");
+    hand.holds(vm, 780);
+    assert_eq!(hand.vm(vm).charge, mib(780));
+}
+
+#[test]
+fn what_a_machine_loses_by_its_reset_counts_once_while_it_pages() {
+    let mut hand = Hand::new(1000);
+    hand.engine = Engine::new(HostConfig { memory: mib(1000), reserve: Bytes::ZERO }).with_smart_paging(true);
+    let vm = found(&mut hand, settings(400, 1080, 2000), crosswise(1080, 462, 482), true);
+    hand.after(10);
+    hand.reports(vm, 800);
+    hand.after(10);
+    hand.send(vm, Event::ResetHeld);
+    hand.after(10);
+    assert_eq!(hand.vm(vm).paging.map(|paging| paging.file), Some(mib(80)), "of 1080, 1000 are for it");
+    hand.send(vm, Event::PagingBegan);
+    assert_eq!((hand.state(vm), hand.vm(vm).charge), (VmState::Booting, mib(1000)));
+    hand.send(vm, Event::Devices(crosswise(1080, 1080, 0)));
+    assert_eq!(hand.vm(vm).charge, mib(1000), "the rest is in its file");
+}
+
+#[test]
+fn a_paging_machine_that_was_found_deaf_is_promised_no_more_when_it_hears() {
+    let mut hand = Hand::new(4000);
+    hand.engine = Engine::new(HostConfig { memory: mib(4000), reserve: Bytes::ZERO }).with_smart_paging(true);
+    let vm = hand.define(settings(400, 1080, 4000));
+    let paging = Some(Paged { memory: mib(1000), file: mib(80) });
+    let devices = crosswise(1080, 1080, 2920);
+    hand.send(vm, Event::Adopted { devices, paused: false, known: false, paging });
+    hand.after(10);
+    assert_eq!(deeds(hand.reports(vm, 500)), [], "what its devices hold is not known");
+    let effects = deeds(hand.send(vm, Event::Devices(crosswise(1080, 1080, 0))));
+    assert_eq!(effects.first(), Some(&order(vm, 1080, 1000)));
+}
+
+#[test]
+fn a_file_that_fails_leaves_no_order_behind() {
+    let mut hand = Hand::new(1000);
+    hand.engine = Engine::new(HostConfig { memory: mib(1000), reserve: Bytes::ZERO }).with_smart_paging(true);
+    let vm = found(&mut hand, settings(400, 1080, 2000), crosswise(1080, 600, 0), true);
+    hand.after(10);
+    hand.reports(vm, 800);
+    hand.after(10);
+    assert!(hand.vm(vm).promised > mib(600), "an order to grow is outstanding");
+    hand.send(vm, Event::ResetHeld);
+    hand.after(10);
+    let effects = deeds(hand.send(vm, Event::PagingFailed("the disk is full".to_owned())));
+    assert_eq!(effects.first(), Some(&order(vm, 1080, 600)), "it may hold what it holds");
 }

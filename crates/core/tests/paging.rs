@@ -3,9 +3,12 @@
 
 mod world;
 
-use dynmem_core::{Effect, Event, Exit, Instant, MemorySettings, NoticeKind, Refusal, VmId, VmState};
+use dynmem_core::{
+    DeviceFacts, Effect, Engine, Event, Exit, HostConfig, Instant, MemorySettings, NoticeKind, Paged, Refusal, VmId,
+    VmState,
+};
 use dynmem_units::Bytes;
-use world::{Guest, OVERHEAD, World, mib, settings, world};
+use world::{Guest, OVERHEAD, World, hand::Hand, mib, settings, world};
 
 /// A host that can page, `vm` shrunk below its startup, and a neighbour that
 /// needs all the rest.
@@ -283,4 +286,32 @@ fn a_machine_that_ends_while_it_pages_leaves_nothing_charged() {
     }
     assert_eq!(world.vm(vm).state, VmState::Failed);
     assert!(world.now > Instant(0));
+}
+
+#[test]
+fn a_restart_with_memory_while_the_file_is_there_needs_it_no_more() {
+    let (mut world, vm, busy) = full();
+    world.guest_mut(vm).stuck = true;
+    world.send(vm, Event::Restart { grace_ms: None });
+    world.advance(5_000);
+    assert!(world.vm(vm).paging.is_some(), "its balloon does not move");
+    world.send(busy, Event::Stop { grace_ms: None });
+    world.send(vm, Event::Restart { grace_ms: None });
+    world.advance(10_000);
+    assert_eq!((world.vm(vm).state, world.vm(vm).paging), (VmState::Running, None));
+}
+
+#[test]
+fn less_than_a_block_in_the_file_is_enough_to_be_relieved_of() {
+    let mut hand = Hand::new(2048);
+    hand.engine = Engine::new(HostConfig { memory: mib(2048), reserve: Bytes::ZERO }).with_smart_paging(true);
+    let vm = hand.define(settings(128, 1024, 2048));
+    let held = Bytes::new(mib(600).get() + 1);
+    let paging = Some(Paged { memory: mib(600), file: mib(424) });
+    let devices = DeviceFacts { balloon_actual: held, ..hand.devices(vm, mib(1024)) };
+    hand.send(vm, Event::Adopted { devices, paused: false, known: true, paging });
+    hand.after(10);
+    hand.reports(vm, 580);
+    let effects: Vec<Effect> = (0..3).flat_map(|_| hand.after(1_000)).collect();
+    assert!(effects.contains(&Effect::EndPaging(vm)), "{effects:?}");
 }

@@ -96,6 +96,10 @@ pub struct HostPlan {
     pub step_ms: u64,
     /// From a guest's reading until the policy has it, beyond the step.
     pub report_delay_ms: u64,
+    /// Whether machines can be paged to files here.
+    pub smart_paging: bool,
+    /// Whether it can be read what machines really use.
+    pub reads_machines: bool,
 }
 
 impl HostPlan {
@@ -109,6 +113,8 @@ impl HostPlan {
             warm_up_ms: 60_000,
             step_ms: 100,
             report_delay_ms: 0,
+            smart_paging: false,
+            reads_machines: false,
         }
     }
 

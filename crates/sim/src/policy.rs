@@ -70,13 +70,20 @@ pub trait Policy: std::fmt::Debug {
 #[derive(Debug)]
 pub struct Dynmem {
     config: HostConfig,
+    smart_paging: bool,
     engine: Engine,
 }
 
 impl Dynmem {
     /// The engine for a host.
     pub fn new(config: HostConfig) -> Self {
-        Self { config, engine: Engine::new(config) }
+        Self { config, smart_paging: false, engine: Engine::new(config) }
+    }
+
+    /// The same on a host that can page machines to files, if `possible`.
+    #[must_use]
+    pub fn with_smart_paging(self, possible: bool) -> Self {
+        Self { smart_paging: possible, engine: self.engine.with_smart_paging(possible), ..self }
     }
 }
 
@@ -103,6 +110,6 @@ impl Policy for Dynmem {
     }
 
     fn restart(&mut self) {
-        self.engine = Engine::new(self.config);
+        self.engine = Engine::new(self.config).with_smart_paging(self.smart_paging);
     }
 }

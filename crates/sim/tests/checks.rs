@@ -272,7 +272,7 @@ impl Wrong for Panics {
 /// What lives end with under an engine gone wrong.
 fn ends<W: Wrong + 'static>(make: fn() -> W) -> Vec<Option<Broken>> {
     let seeds = (0..12).map(|number| fault::seed_of_life(1, number));
-    seeds.map(|seed| fault::live_under(seed, |config| Box::new(Gone(Dynmem::new(config), make()))).broken).collect()
+    seeds.map(|seed| fault::live_under(seed, |plan| Box::new(Gone(Dynmem::new(plan.host), make()))).broken).collect()
 }
 
 fn invariants(ends: &[Option<Broken>]) -> Vec<u8> {

@@ -210,9 +210,9 @@ impl Engine {
         let Some(machine) = self.vm_mut(id).and_then(|vm| vm.machine.as_mut()) else { return };
         machine.known = true;
         machine.devices = devices;
-        if !machine.pages {
-            machine.promise = Promise::held(&devices);
-        }
+        let held = Promise::held(&devices);
+        let balloon = if machine.pages { held.balloon.min(machine.promise.balloon) } else { held.balloon };
+        machine.promise = Promise { balloon, ..held };
         let Promise { balloon, plugged } = machine.promise;
         self.effects.push(Effect::Order { vm: id, balloon, plugged });
         self.due = true;
@@ -294,6 +294,7 @@ impl Engine {
         self.due |= urgent || first || was_silent;
         if first {
             self.shrink_paging(id);
+        machine.resets = false;
         }
         if was_silent {
             self.record(Some(id), NoticeKind::Recovered, message, Vec::new());
@@ -381,9 +382,15 @@ impl Engine {
         let Machine { counters, high_water, revoked, revoked_at, pages, .. } = before;
         let fresh = Machine::new(now, before.devices);
         let paging = before.paging.take();
-        vm.machine = Some(Machine { pages, promise, revoked, counters, revoked_at, high_water, paging, ..fresh });
+        let resets = true;
+        vm.machine =
+            Some(Machine { pages, resets, promise, revoked, counters, revoked_at, high_water, paging, ..fresh });
         vm.state = VmState::Booting;
+        let pages = machine.pages;
         vm.reason = None;
+        if pages {
+            self.order_promise(id); // only now it says what the machine may hold
+        }
         self.effects.push(Effect::Order { vm: id, balloon: order.balloon, plugged: order.plugged });
         self.effects.push(Effect::ContinueReset(id));
     }

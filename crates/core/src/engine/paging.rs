@@ -54,6 +54,7 @@ impl Engine {
         let there = machine.paging.as_ref().map_or(Bytes::ZERO, |paging| paging.file);
         let file = missing.max(there);
         machine.promise_instead(now, Promise { balloon: memory, plugged: Bytes::ZERO });
+        machine.resets = true;
         machine.paging = Some(Box::new(Paging::new(now, Phase::Beginning, file)));
         vm.reason = Some("restarting; its smart paging file is being made".to_owned());
         self.effects.push(Effect::BeginPaging(id, Paged { memory, file }));
@@ -97,10 +98,14 @@ impl Engine {
             let message = format!("The smart paging file of {name} could not be emptied: {reason}. It is tried again");
             return self.record(Some(id), NoticeKind::SmartPagingFailed, message, numbers);
         }
+        machine.resets = false;
         if !machine.pages {
             machine.paging = None;
-            machine.promise_instead(now, Promise::held(&machine.devices));
+            let held = Promise::held(&machine.devices);
+            machine.promise_instead(now, held);
+            self.effects.push(Effect::Order { vm: id, balloon: held.balloon, plugged: held.plugged });
         }
+        let Some(vm) = self.vm_mut(id) else { return };
         vm.paging_refused_at = Some(now);
         let refusal = Refusal::PagingFailed { name, missing: file, reason };
         vm.reason = Some(refusal.to_string());
@@ -127,14 +132,14 @@ impl Engine {
         self.record(Some(id), NoticeKind::SmartPagingEnded, message, vec![("took_ms", took)]);
     }
 
-    fn order_promise(&mut self, id: VmId) {
+    pub(super) fn order_promise(&mut self, id: VmId) {
         let Some(Promise { balloon, plugged }) = self.machine(id).map(|machine| machine.promise) else { return };
         self.effects.push(Effect::Order { vm: id, balloon, plugged });
     }
 
     /// The guest has spoken for the first time: it is up, and shrinks.
     pub(super) fn shrink_paging(&mut self, id: VmId) {
-        if self.machine(id).is_some_and(|machine| machine.pages) {
+        if self.machine(id).is_some_and(|machine| machine.pages && machine.known) {
             self.order_promise(id);
         }
     }

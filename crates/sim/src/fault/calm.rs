@@ -5,7 +5,7 @@ use dynmem_core::{DemandModel, DriverSnapshot, VmSnapshot, VmState};
 use dynmem_units::Bytes;
 
 use super::Life;
-use crate::world::{SimVm, Tally};
+use crate::world::{SimMachine, SimVm, Tally};
 
 /// All waits are over by then: starts, graces, rests of stuck devices, sinking
 /// demand.
@@ -37,7 +37,7 @@ impl Life {
         if !self.pass(SETTLES_MS) {
             return;
         }
-        if !self.look_for_shortage() {
+        if !self.look_for_shortage() || !self.look_for_files() {
             return;
         }
         let before: Vec<Tally> = self.world.vms().iter().map(|vm| vm.tally).collect();
@@ -72,6 +72,21 @@ impl Life {
             self.wavers |= self.world.vms().iter().any(wavers);
         }
         true
+    }
+
+    /// 11: no file is left that its guest could do without. False if there is.
+    fn look_for_files(&mut self) -> bool {
+        let now_ms = self.world.now_ms();
+        let idle = |vm: &&SimVm| {
+            let has = vm.machine.as_ref().filter(|machine| machine.file.is_some()).map(SimMachine::in_memory);
+            has.is_some_and(|has| vm.running(now_ms) && has > vm.lived.needed.saturating_add(TOLERANCE))
+        };
+        let left = self.world.vms().iter().find(idle);
+        let what = left.map(|vm| format!("{} has a file, and room in memory for all that it needs", vm.plan.name));
+        if let Some(what) = what {
+            self.fail(11, what);
+        }
+        self.broken.is_none()
     }
 
     /// 5: nobody is short beside memory that is free, or that others don't

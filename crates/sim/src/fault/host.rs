@@ -23,7 +23,14 @@ pub(super) fn plan(rng: &mut fastrand::Rng) -> HostPlan {
     let reserve = Bytes::from_mib([0, rng.u64(0..512), rng.u64(256..2_048)][rng.usize(0..3)]);
     let lendable = begins.saturating_add(room).saturating_add(Bytes::from_mib(rng.u64(0..600)));
     let report_delay_ms = if rng.bool() { 0 } else { rng.u64(0..300) };
-    HostPlan { vms, report_delay_ms, ..HostPlan::new(lendable.saturating_add(reserve), reserve) }
+    let (smart_paging, reads_machines) = (rng.bool(), rng.bool());
+    HostPlan {
+        vms,
+        report_delay_ms,
+        smart_paging,
+        reads_machines,
+        ..HostPlan::new(lendable.saturating_add(reserve), reserve)
+    }
 }
 
 /// What a VM holds when the world begins, its hypervisor included.
@@ -107,7 +114,9 @@ pub(super) fn between(rng: &mut fastrand::Rng, low: Bytes, high: Bytes) -> Bytes
 
 /// The host and its VMs, for people.
 pub(super) fn tell(plan: &HostPlan) -> String {
-    let mut text = format!("A host of {}, of which {} is reserved.\n", plan.host.memory, plan.host.reserve);
+    let mut text = format!("A host of {}, of which {} is reserved", plan.host.memory, plan.host.reserve);
+    text.push_str(if plan.smart_paging { "; it can page" } else { "" });
+    text.push_str(if plan.reads_machines { "; what machines use is read.\n" } else { ".\n" });
     for vm in &plan.vms {
         let MemorySettings { dynamic, minimum, startup, maximum, buffer, weight, demand_model, .. } = &vm.settings;
         let _ = writeln!(

@@ -22,7 +22,7 @@ use std::{
 };
 
 use self::storm::Storm;
-use crate::{check::Broken, policy::Dynmem, policy::Policy, world::World};
+use crate::{check::Broken, plan::HostPlan, policy::Dynmem, policy::Policy, world::World};
 
 /// Lives that are lived side by side, and counted together: whatever the
 /// number of cores, the same lives are lived.
@@ -63,9 +63,9 @@ pub fn live(seed: u64) -> Outcome {
     Life::new(seed, World::checked).end()
 }
 
-/// The same with another policy in the engine's place: `make` gets the host's
-/// configuration. For tests of the checks.
-pub fn live_under(seed: u64, make: impl FnOnce(dynmem_core::HostConfig) -> Box<dyn Policy>) -> Outcome {
+/// The same with another policy in the engine's place: `make` gets the plan
+/// of the life. For tests of the checks.
+pub fn live_under(seed: u64, make: impl FnOnce(&HostPlan) -> Box<dyn Policy>) -> Outcome {
     Life::under(seed, World::checked, make).end()
 }
 
@@ -151,17 +151,13 @@ struct Life {
 
 impl Life {
     fn new(seed: u64, equip: impl FnOnce(World) -> World) -> Self {
-        Self::under(seed, equip, |config| Box::new(Dynmem::new(config)))
+        Self::under(seed, equip, |plan| Box::new(Dynmem::new(plan.host).with_smart_paging(plan.smart_paging)))
     }
 
-    fn under(
-        seed: u64,
-        equip: impl FnOnce(World) -> World,
-        make: impl FnOnce(dynmem_core::HostConfig) -> Box<dyn Policy>,
-    ) -> Self {
+    fn under(seed: u64, equip: impl FnOnce(World) -> World, make: impl FnOnce(&HostPlan) -> Box<dyn Policy>) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
         let plan = host::plan(&mut rng);
-        let policy = make(plan.host);
+        let policy = make(&plan);
         let storm = Storm::new(&mut rng);
         Self { seed, rng, world: equip(World::new(plan, policy)), storm, vm_steps: 0, wavers: false, broken: None }
     }

@@ -22,6 +22,7 @@ enum Kind {
     QmpDeaf,
     LaunchFails,
     ButtonIgnored,
+    FileFails,
     MachineDies,
     GuestReboots,
     Start,
@@ -31,11 +32,12 @@ enum Kind {
     Resume,
     Configure,
     DaemonDies,
+    HostRestarts,
     Stolen,
     ClockJumps,
 }
 
-const KINDS: [Kind; 23] = [
+const KINDS: [Kind; 25] = [
     Kind::BalloonStuck,
     Kind::PlugRefused,
     Kind::UnplugRefused,
@@ -48,6 +50,7 @@ const KINDS: [Kind; 23] = [
     Kind::QmpDeaf,
     Kind::LaunchFails,
     Kind::ButtonIgnored,
+    Kind::FileFails,
     Kind::MachineDies,
     Kind::GuestReboots,
     Kind::Start,
@@ -57,6 +60,7 @@ const KINDS: [Kind; 23] = [
     Kind::Resume,
     Kind::Configure,
     Kind::DaemonDies,
+    Kind::HostRestarts,
     Kind::Stolen,
     Kind::ClockJumps,
 ];
@@ -134,7 +138,8 @@ impl Life {
             | Kind::AgentLies
             | Kind::QmpDeaf
             | Kind::LaunchFails
-            | Kind::ButtonIgnored => {
+            | Kind::ButtonIgnored
+            | Kind::FileFails => {
                 self.break_vm(id, kind, until_ms);
                 self.storm.healing.push((until_ms, id, kind));
             }
@@ -147,6 +152,7 @@ impl Life {
             Kind::MachineDies => self.world.crash_guest(id),
             Kind::GuestReboots => self.world.reboot_guest(id),
             Kind::DaemonDies => self.world.crash_policy(lasts_ms),
+            Kind::HostRestarts => self.world.restart_host(lasts_ms),
             Kind::ClockJumps => self.world.jump_clock(lasts_ms * self.rng.u64(1..30)),
             Kind::Configure => self.configure(id),
             Kind::Start | Kind::Stop | Kind::Restart | Kind::Pause | Kind::Resume => self.request(id, kind, lasts_ms),
@@ -165,6 +171,7 @@ impl Life {
             Kind::QmpDeaf => vm.trouble.deaf_until_ms = until_ms,
             Kind::LaunchFails => vm.trouble.launch_fails = true,
             Kind::ButtonIgnored => vm.trouble.ignores_button = true,
+            Kind::FileFails => vm.trouble.file_fails = true,
             _ => set_defect(vm, kind, true, percent),
         }
     }
@@ -176,6 +183,7 @@ impl Life {
             Kind::AgentLies => vm.trouble.lie = None,
             Kind::LaunchFails => vm.trouble.launch_fails = false,
             Kind::ButtonIgnored => vm.trouble.ignores_button = false,
+            Kind::FileFails => vm.trouble.file_fails = false,
             Kind::Stolen => self.world.steal(Bytes::ZERO),
             _ => set_defect(vm, kind, false, 0),
         }

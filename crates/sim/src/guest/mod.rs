@@ -161,6 +161,11 @@ impl Guest {
         self.devices().assigned()
     }
 
+    /// The part of it that is in nobody's use.
+    pub fn unused(&self) -> Bytes {
+        self.memory.free(self.visible())
+    }
+
     /// What its devices were last asked to hold: boot memory less the balloon,
     /// and plugged memory.
     pub fn ordered(&self) -> (Bytes, Bytes) {

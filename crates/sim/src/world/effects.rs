@@ -1,9 +1,9 @@
 //! What a policy wants is done, or fails as it may.
 
-use dynmem_core::{Effect, Event, Exit, GuestReport, Input, Paged, VmId};
+use dynmem_core::{Effect, Event, Exit, GuestReport, Input, Paged, Refusal, VmId};
 use dynmem_units::Bytes;
 
-use super::{LAUNCH_MS, Lie, World};
+use super::{LAUNCH_MS, Lie, SimFile, World};
 
 impl World {
     /// Does what `effect` says; an answer that comes at once is returned.
@@ -15,9 +15,17 @@ impl World {
                 return answer(id, Event::LaunchFailed("QEMU said no".to_owned()));
             }
             Effect::Launch(id) => self.launch(id),
-            Effect::LaunchPaged(..) | Effect::BeginPaging(..) | Effect::EndPaging(_) => {
-                unreachable!("this host has no smart paging")
+            Effect::LaunchPaged(id, paged) => {
+                let trouble = self.vm_mut(id).trouble;
+                if trouble.launch_fails || trouble.file_fails {
+                    return answer(id, Event::LaunchFailed("there is no place for its file".to_owned()));
+                }
+                self.launch(id);
+                let file = SimFile { paged, limited: true };
+                self.vm_mut(id).machine.as_mut()?.file = Some(file);
             }
+            Effect::BeginPaging(id, paged) => self.begin_paging(id, paged),
+            Effect::EndPaging(id) => self.end_paging(id),
             Effect::Order { vm, balloon, plugged } => self.order(vm, balloon, plugged),
             Effect::PowerDown(id) => {
                 if let Some(machine) = self.vm_mut(id).machine.as_mut() {
@@ -25,7 +33,7 @@ impl World {
                 }
             }
             Effect::Kill(id) => {
-                self.vm_mut(id).machine = None;
+                self.vm_mut(id).end();
                 self.forget_news_of(id);
                 return answer(id, Event::Exited(Exit::Clean));
             }
@@ -72,10 +80,13 @@ impl World {
             machine.guest.order(balloon, plugged);
         }
     }
+        // The limit is the host's, and does not wait for QMP.
+        machine.limit_to(balloon.saturating_add(plugged));
 
     /// What was on its way from a machine that is no more.
     pub(super) fn forget_news_of(&mut self, id: VmId) {
-        self.inbox.retain(|_, (of, event)| *of != id || matches!(event, Event::Start { .. }));
+        self.inbox
+            .retain(|_, (of, event)| *of != id || matches!(event, Event::Start { .. } | Event::StartAgain { .. }));
     }
 }
 

@@ -9,6 +9,7 @@
 //! stories look on.
 
 mod effects;
+mod paging;
 mod vm;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -16,7 +17,10 @@ use std::collections::{BTreeMap, VecDeque};
 use dynmem_core::{Event, Exit, HostFacts, Input, Instant, MemorySettings, VmId};
 use dynmem_units::Bytes;
 
-pub use vm::{Lie, Lived, SimMachine, SimVm, Tally, Trouble};
+pub use self::{
+    paging::SimFile,
+    vm::{Lie, Lived, SimMachine, SimVm, Tally, Trouble},
+};
 
 use crate::{
     check::{Broken, Check},
@@ -116,13 +120,14 @@ impl World {
         for index in 0..self.vms.len() {
             let vm = &self.vms[index];
             let (id, name, settings) = (vm.id, vm.plan.name.clone(), vm.plan.settings.clone());
+            let paging = self.found_file(id);
             self.send(id, Event::Defined { name, settings });
             let Some(machine) = &self.vms[index].machine else { continue };
             let (paused, held) = (machine.paused, machine.held);
             let known = !self.vms[index].trouble.deaf(self.now_ms);
             let devices =
                 if known { machine.guest.devices() } else { vm::at_worst(machine, &self.vms[index].plan.settings) };
-            self.send(id, Event::Adopted { devices, paused, known, paging: None });
+            self.send(id, Event::Adopted { devices, paused, known, paging });
             if held {
                 held_ones.push(id);
             }
@@ -202,20 +207,31 @@ impl World {
             self.start_in_time(index, millis);
             let moved = self.vms[index].step(self.now_ms, millis);
             self.news(index, moved, millis);
+            self.tell_paging(self.vms[index].id, millis);
         }
         self.rise_again();
         self.deliver();
         if crossed(self.now_ms, millis, HOST_MS) {
-            self.input(Input::Host(HostFacts {
-                available: self.free().saturating_sub(self.used_by_host()),
-                stall: 0,
-                machines: None,
-            }));
+            self.input(Input::Host(self.host_facts()));
         }
         if self.policy.deadline() <= self.told() {
             self.input(Input::Tick);
         }
         self.check_step();
+    }
+
+    /// What is read of the host. Where machines can be looked into, what they
+    /// were lent and do not use is available.
+    fn host_facts(&self) -> HostFacts {
+        let others = self.used_by_host().saturating_add(self.stolen);
+        let machines = || self.vms.iter().filter_map(|vm| vm.machine.as_ref());
+        let in_use: Bytes = machines().map(resident).sum();
+        let held = if self.plan.reads_machines { in_use } else { machines().map(held_by).sum() };
+        HostFacts {
+            available: self.plan.host.memory.saturating_sub(held).saturating_sub(others),
+            stall: 0,
+            machines: self.plan.reads_machines.then_some(in_use),
+        }
     }
 
     /// The host's own programs use half of its reserve.
@@ -338,6 +354,14 @@ impl World {
         }
     }
 
+    /// Something that the world itself saw to be wrong.
+    fn note(&mut self, invariant: u8, what: String) {
+        if let Some(mut check) = self.check.take() {
+            check.fail(self, invariant, what);
+            self.check = Some(check);
+        }
+    }
+
     fn check_step(&mut self) {
         if let Some(mut check) = self.check.take() {
             check.step(self);
@@ -349,6 +373,9 @@ impl World {
     pub fn crash_policy(&mut self, down_ms: u64) {
         self.down_until_ms = Some(self.now_ms + down_ms);
         self.inbox.clear();
+        for vm in &mut self.vms {
+            vm.ran_before &= vm.machine.is_some(); // it forgets whom it was to start
+        }
     }
 
     fn rise_again(&mut self) {
@@ -361,6 +388,7 @@ impl World {
             check.policy_restarted();
         }
         self.introduce();
+        self.start_again();
     }
 
     /// True while the policy's process is dead.
@@ -385,7 +413,7 @@ impl World {
 
     /// A VM's machine dies.
     pub fn crash_guest(&mut self, id: VmId) {
-        if self.vm_mut(id).machine.take().is_some() {
+        if self.vm_mut(id).end() {
             self.forget_news_of(id);
             self.send(id, Event::Exited(Exit::Failed("QEMU was killed".to_owned())));
         }
@@ -430,7 +458,13 @@ impl World {
 
 /// What a machine holds of the host, its hypervisor included.
 fn held_by(machine: &SimMachine) -> Bytes {
-    machine.guest.held().saturating_add(machine.guest.devices().overhead)
+    machine.in_memory().saturating_add(machine.guest.devices().overhead)
+}
+
+/// What a machine really uses of it: what its guest has not touched, or has
+/// reported free, is the host's.
+fn resident(machine: &SimMachine) -> Bytes {
+    held_by(machine).saturating_sub(machine.guest.unused())
 }
 
 /// True if a multiple of `period_ms` lies in the `millis` that end at `now_ms`.

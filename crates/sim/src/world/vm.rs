@@ -10,6 +10,8 @@ use crate::{
     workload::Need,
 };
 
+use super::SimFile;
+
 /// From the power button until the guest has shut down.
 const SHUTDOWN_MS: u64 = 2_000;
 /// From power-on (or reset) until the guest's agent speaks: measured 2.6–3.9 s.
@@ -32,6 +34,10 @@ pub struct SimVm {
     pub trouble: Trouble,
     /// Its programs need for ever what they needed then.
     pub(super) frozen_at_ms: Option<u64>,
+    /// It ran when the host went down.
+    pub(super) starts_again: bool,
+    /// Its next start is one after the host's own: it may page.
+    pub(super) ran_before: bool,
 }
 
 /// A machine that is on.
@@ -51,6 +57,8 @@ pub struct SimMachine {
     pub(super) paused: bool,
     /// Orders that QMP has not taken yet.
     pub(super) late_order: Option<(Bytes, Bytes)>,
+    /// Its smart paging file.
+    pub file: Option<SimFile>,
 }
 
 /// What a VM lived through in one step.
@@ -60,7 +68,7 @@ pub struct Lived {
     pub running: bool,
     /// What must be assigned for full speed, at most maximum.
     pub needed: Bytes,
-    /// What it holds.
+    /// What it holds in memory.
     pub held: Bytes,
     /// Time lost waiting for memory.
     pub stalled_ms: u64,
@@ -96,6 +104,8 @@ pub struct Trouble {
     pub launch_fails: bool,
     /// Its guest does not shut down when asked to.
     pub ignores_button: bool,
+    /// Its smart paging file can't be made, nor emptied.
+    pub file_fails: bool,
 }
 
 /// How an agent lies.
@@ -120,6 +130,8 @@ impl SimVm {
             tally: Tally::default(),
             trouble: Trouble::default(),
             frozen_at_ms: None,
+            starts_again: false,
+            ran_before: false,
         }
     }
 
@@ -128,6 +140,17 @@ impl SimVm {
         let Some(machine) = self.machine.as_ref().filter(|machine| machine.up(now_ms)) else { return Need::default() };
         let at_ms = self.frozen_at_ms.unwrap_or(now_ms).min(now_ms);
         self.plan.workload.need(at_ms, at_ms.saturating_sub(machine.programs_since_ms))
+    }
+
+    /// True if its machine stands held, before a reset or its end.
+    pub fn held(&self) -> bool {
+        self.machine.as_ref().is_some_and(|machine| machine.held)
+    }
+
+    /// True if its machine, on or to be launched, is one that was on when the
+    /// host went down.
+    pub fn ran_before(&self) -> bool {
+        self.ran_before
     }
 
     /// True if its guest is up and its machine goes on.
@@ -142,9 +165,16 @@ impl SimVm {
         let devices = machine.guest.devices();
         let (balloon, plugged) = machine.guest.ordered();
         let waiting = machine.late_order.unwrap_or_default();
-        let balloon = devices.balloon_actual.max(balloon).max(waiting.0);
+        let unlimited = devices.balloon_actual.max(balloon).max(waiting.0);
+        let balloon = machine.limit().unwrap_or(unlimited);
         let plugged = devices.plugged.max(plugged).max(waiting.1);
         [balloon, plugged, devices.overhead].into_iter().sum()
+    }
+
+    /// Ends its machine; true if it had one.
+    pub(super) fn end(&mut self) -> bool {
+        self.ran_before = false;
+        self.machine.take().is_some()
     }
 
     /// Switches it on with `begins_with`; `boots`: its guest has to boot first.
@@ -174,6 +204,7 @@ impl SimVm {
             held: false,
             paused: false,
             late_order: None,
+            file: None,
         });
         devices
     }
@@ -207,7 +238,7 @@ impl SimVm {
             machine.take_late_order();
         }
         if machine.stands_still() {
-            self.lived = Lived { held: machine.guest.held(), ..Lived::default() };
+            self.lived = Lived { held: machine.in_memory(), ..Lived::default() };
             return false;
         }
         let before = machine.guest.held();
@@ -220,7 +251,7 @@ impl SimVm {
         self.lived = Lived {
             running: machine.up(now_ms),
             needed: machine.guest.needed(need).min(maximum),
-            held,
+            held: machine.in_memory(),
             stalled_ms: step.stalled_ms,
             oom: step.oom,
         };
@@ -270,6 +301,9 @@ impl SimMachine {
         self.agent = Agent::new();
         (self.speaks_at_ms, self.programs_since_ms) = (now_ms + BOOT_MS, now_ms + BOOT_MS);
         (self.off_at_ms, self.held, self.paused, self.late_order) = (None, false, false, None);
+        if let Some(file) = &mut self.file {
+            file.limited = true;
+        }
         devices
     }
 

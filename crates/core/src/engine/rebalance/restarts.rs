@@ -88,11 +88,12 @@ impl Engine {
             let Some(vm) = self.vm(id) else { continue };
             let Some(machine) = vm.machine.as_ref() else { continue };
             let overdue = machine.paging.as_ref().is_some_and(|paging| paging.overdue);
-            if machine.reset_held || (vm.state != VmState::Running && !overdue) {
+            if !machine.known || machine.reset_held || (vm.state != VmState::Running && !overdue) {
                 continue; // its boot is not to be disturbed by the balloon
             }
             let (held, has) = (machine.devices.balloon_actual, machine.promise.balloon);
-            let more = blocks(held.saturating_sub(has)).min(purse.free);
+            // The last part of a block is as good a reason for a file as any.
+            let more = blocks(held.saturating_sub(has).align_up(Bytes::BLOCK)).min(purse.free);
             purse.free -= more;
             let now_has = has.saturating_add(bytes(more));
             purse.short += blocks(vm.demand(machine).min(held).saturating_sub(now_has));

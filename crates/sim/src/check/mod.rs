@@ -6,7 +6,9 @@
 //!
 //! * 1, 2, 3, 4 and 8 are looked at whenever something was ordered;
 //! * 1 and 10 at every step; 5 and 7 once a second;
-//! * 6 and 9 need whole runs: see [`crate::fault`].
+//! * 6 and 9 need whole runs: see [`crate::fault`]; 11 has a file of its own.
+
+mod paging;
 
 use dynmem_core::{DriverSnapshot, Effect, Engine, VmId, VmSnapshot, VmState};
 use dynmem_units::Bytes;
@@ -76,14 +78,17 @@ impl Check {
         self.frozen_since = None;
     }
 
-    fn fail(&mut self, world: &World, invariant: u8, what: String) {
+    pub(crate) fn fail(&mut self, world: &World, invariant: u8, what: String) {
         self.broken.get_or_insert(Broken { invariant, now_ms: world.now_ms(), what });
     }
 
     /// Looks at what one input led to.
     pub(crate) fn effects(&mut self, world: &World, effects: &[Effect]) {
         let Some(engine) = world.policy().engine() else { return };
-        if !effects.iter().any(|effect| matches!(effect, Effect::Order { .. } | Effect::Launch(_))) {
+        self.paging(world, engine, effects);
+        let gives =
+            |effect: &Effect| matches!(effect, Effect::Order { .. } | Effect::Launch(_) | Effect::LaunchPaged(..));
+        if !effects.iter().any(gives) {
             return;
         }
         self.ledger(world, engine);
@@ -255,9 +260,11 @@ impl Check {
     }
 }
 
-/// A VM that could take memory and lacks more than a block of its demand.
+/// A VM that could take memory and lacks more than a block of its demand. One
+/// that pages can't: it is given what is in its file first.
 fn in_need(vm: &VmSnapshot) -> bool {
     vm.state == VmState::Running
+        && vm.paging.is_none()
         && vm.settings.dynamic
         && vm.driver == DriverSnapshot::Working
         && vm.promised.saturating_add(Bytes::BLOCK) < vm.demand.min(vm.settings.maximum)
