@@ -72,17 +72,19 @@ impl Guest {
 impl Lab {
     /// The host's end of a guest's workload port.
     pub fn workload_socket(&self, vm: &str) -> PathBuf {
-        self.run_dir(vm).join("workload.sock")
+        self.guests_dir().join(format!("{vm}.workload"))
     }
 
     /// The file behind a guest's swap; it takes no more space than is used.
     fn swap_file(&self, vm: &str) -> PathBuf {
-        self.root().join(format!("{vm}.swap"))
+        self.guests_dir().join(format!("{vm}.swap"))
     }
 
     /// Defines the guest; it is off.
     pub async fn define(&self, guest: &Guest, image: Option<&Image>) -> Result<VmView> {
-        File::create(self.swap_file(&guest.name))?.set_len(guest.swap.get())?;
+        let swap = self.swap_file(&guest.name);
+        File::create(&swap)?.set_len(guest.swap.get())?;
+        self.hand_over(&swap)?;
         let created = self.client().create(&guest.definition(self, image)).await;
         created.with_context(|| format!("Could not create {}", guest.name))
     }

@@ -5,6 +5,7 @@
 //!                   /dynmemd.log    what it says
 //!                   /dynmem.sock    its API
 //!                   /state/         definitions, events, run/<vm>/ with sockets
+//!                   /guests/        QEMU's: swap of the guests, their workloads' sockets
 //! ```
 //!
 //! The daemon can be killed and started again under the same folder; dropping
@@ -12,9 +13,9 @@
 //! the daemon should have cleaned up and did not.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, Permissions},
     io::{Read as _, Seek as _, SeekFrom},
-    os::unix::process::CommandExt as _,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -49,6 +50,8 @@ pub struct LabOptions {
     pub backend: &'static str,
     /// `auto`, `kvm` or `tcg`.
     pub accelerator: &'static str,
+    /// The user that QEMU runs as; `auto` where we are not root.
+    pub qemu_user: &'static str,
     /// Where the daemon is.
     pub binaries: Binaries,
 }
@@ -56,7 +59,9 @@ pub struct LabOptions {
 impl LabOptions {
     /// Real guests on a pool of `memory`, without a reserve.
     pub fn with_pool(memory: Bytes, binaries: Binaries) -> Self {
-        Self { memory, reserve: Bytes::ZERO, backend: "qemu", accelerator: "auto", binaries }
+        // Whatever users this host has: QEMU is to read our folder.
+        let qemu_user = if rustix::process::geteuid().is_root() { "root" } else { "auto" };
+        Self { memory, reserve: Bytes::ZERO, backend: "qemu", accelerator: "auto", qemu_user, binaries }
     }
 }
 
@@ -77,6 +82,8 @@ impl Lab {
         let client = Client::new(footprint.root().join("dynmem.sock"));
         let mut lab = Self { options, client, daemon: None, finished: false, footprint };
         fs::create_dir(lab.state_dir())?;
+        fs::create_dir(lab.guests_dir())?;
+        lab.hand_over(&lab.guests_dir())?;
         fs::write(lab.config_path(), lab.config())?;
         lab.start_daemon().await?;
         Ok(lab)
@@ -107,6 +114,22 @@ impl Lab {
         self.state_dir().join("run").join(vm)
     }
 
+    /// Where QEMU makes and opens what the tests and the guests share.
+    pub(crate) fn guests_dir(&self) -> PathBuf {
+        self.root().join("guests")
+    }
+
+    /// Gives a file to QEMU's user, and lets it come there.
+    pub fn hand_over(&self, path: &Path) -> Result<()> {
+        if ["root", "auto"].contains(&self.options.qemu_user) {
+            return Ok(());
+        }
+        fs::set_permissions(self.root(), Permissions::from_mode(0o711))?;
+        let status = Command::new("chown").arg(self.options.qemu_user).arg(path).status()?;
+        anyhow::ensure!(status.success(), "Could not give {} to {}", path.display(), self.options.qemu_user);
+        Ok(())
+    }
+
     /// The daemon's process.
     pub fn daemon_pid(&self) -> Option<u32> {
         self.daemon.as_ref().map(Child::id)
@@ -120,12 +143,7 @@ impl Lab {
     /// Starts the daemon, after [`Lab::kill_daemon`] or [`Lab::stop_daemon`],
     /// and waits until it answers.
     pub async fn start_daemon(&mut self) -> Result<()> {
-        let log = File::options().create(true).append(true).open(self.log_path())?;
-        let mut command = Command::new(self.options.binaries.dynmemd()?);
-        command.arg("--config").arg(self.config_path()).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        // A group of its own: Ctrl-C is ours to hear and to act upon.
-        command.process_group(0);
-        self.daemon = Some(command.spawn().context("Could not start dynmemd")?);
+        self.spawn_daemon()?;
         until("the daemon's first answer", DAEMON_UP, async || {
             if let Some(status) = self.daemon.as_mut().and_then(|child| child.try_wait().ok()?) {
                 bail!("dynmemd ended with {status}:\n{}", self.log_tail());
@@ -136,6 +154,17 @@ impl Lab {
             }
         })
         .await
+    }
+
+    /// Starts the daemon and does not wait for it.
+    pub fn spawn_daemon(&mut self) -> Result<()> {
+        let log = File::options().create(true).append(true).open(self.log_path())?;
+        let mut command = Command::new(self.options.binaries.dynmemd()?);
+        command.arg("--config").arg(self.config_path()).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        // A group of its own: Ctrl-C is ours to hear and to act upon.
+        command.process_group(0);
+        self.daemon = Some(command.spawn().context("Could not start dynmemd")?);
+        Ok(())
     }
 
     /// Ends the daemon with SIGKILL, as a crash would. Guests run on.
@@ -204,11 +233,16 @@ impl Lab {
         Ok(self.leftovers())
     }
 
-    /// Processes and sockets that outlived the daemon and its machines.
+    /// What outlived the daemon and its machines: processes, their folders'
+    /// sockets, their groups, and files that were never finished.
     fn leftovers(&self) -> Vec<String> {
         let processes =
             cleanup::processes(self.root()).into_iter().map(|(pid, name)| format!("process {pid} ({name})"));
-        processes.chain(sockets(&self.state_dir().join("run"))).collect()
+        let groups = cleanup::groups(self.root()).into_iter().filter(|group| cleanup::is_of_a_machine(group));
+        let groups = groups.map(|group| format!("group {}", group.display()));
+        let unfinished = files(&self.state_dir().join("vms")).filter(|path| path.extension() == Some("tmp".as_ref()));
+        let unfinished = unfinished.map(|path| format!("file {}", path.display()));
+        processes.chain(sockets(&self.state_dir().join("run"))).chain(groups).chain(unfinished).collect()
     }
 
     /// The end of what the daemon said.
@@ -233,10 +267,11 @@ impl Lab {
     }
 
     fn config(&self) -> String {
-        let LabOptions { memory, reserve, backend, accelerator, .. } = &self.options;
+        let LabOptions { memory, reserve, backend, accelerator, qemu_user, .. } = &self.options;
         format!(
             "state_dir = '{state}'\nsocket = '{socket}'\nbackend = \"{backend}\"\naccelerator = \"{accelerator}\"\n\n\
-             [host]\nmemory = \"{memory}\"\nreserve = \"{reserve}\"\n",
+             [qemu]\nuser = \"{qemu_user}\"\n\n[host]\nmemory = \"{memory}\"\nreserve = \"{reserve}\"\ncgroup = \"{groups}\"\n",
+            groups = cleanup::group_name(self.root()),
             state = self.state_dir().display(),
             socket = self.client.socket().display(),
         )
@@ -281,8 +316,12 @@ pub fn summary(vm: &VmView) -> String {
 /// Sockets below `folder`.
 fn sockets(folder: &Path) -> Vec<String> {
     use std::os::unix::fs::FileTypeExt as _;
-    let machines = fs::read_dir(folder).into_iter().flatten().flatten();
-    let files = machines.filter_map(|machine| fs::read_dir(machine.path()).ok()).flatten().flatten();
-    let sockets = files.filter(|file| file.file_type().is_ok_and(|kind| kind.is_socket()));
-    sockets.map(|file| format!("socket {}", file.path().display())).collect()
+    let is_socket = |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+    let found = files(folder).flat_map(|machine| files(&machine)).filter(is_socket);
+    found.map(|path| format!("socket {}", path.display())).collect()
+}
+
+/// What is in `folder`.
+fn files(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
 }

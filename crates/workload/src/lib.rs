@@ -12,8 +12,8 @@
 //! pattern of its own ([`pages`]), and is the first to be killed; the
 //! controller then counts what was lost.
 //!
-//! On the host, [`client`] speaks to `<run>/workload.sock`; [`message`] says
-//! what there is to say.
+//! On the host, [`client`] speaks to the port's socket; [`message`] says what
+//! there is to say.
 
 pub mod client;
 pub mod controller;

@@ -7,10 +7,14 @@
 //! - `life`: starts, stops, reboots, guests that never come up
 //! - `moves`: memory on its way between guests
 //! - `daemon`: what a daemon's end means to guests, and what the next one finds
+//! - `privilege`: guests whose QEMU has no rights
+//! - `recovery`: the daemon dies in the middle of anything
 
 mod daemon;
 mod life;
 mod moves;
+mod privilege;
+mod recovery;
 
 use std::time::Duration;
 
