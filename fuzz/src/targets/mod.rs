@@ -12,11 +12,11 @@ use crate::Target;
 /// All targets. How much memory each byte of input may cost is what its worst
 /// input was seen to cost, and as much again.
 pub const TARGETS: [Target; 8] = [
-    Target { name: "agent", run: agent::guest, bytes_per_byte: 64 },
-    Target { name: "agent-host", run: agent::host, bytes_per_byte: 64 },
+    Target { name: "agent", run: agent::guest, bytes_per_byte: 512 },
+    Target { name: "agent-host", run: agent::host, bytes_per_byte: 512 },
     Target { name: "api", run: api::run, bytes_per_byte: 64 },
     Target { name: "definition-json", run: definition::json, bytes_per_byte: 256 },
-    Target { name: "definition-toml", run: definition::toml, bytes_per_byte: 512 },
+    Target { name: "definition-toml", run: definition::toml, bytes_per_byte: 256 },
     Target { name: "qmp", run: qmp::run, bytes_per_byte: 512 },
     Target { name: "record", run: record::run, bytes_per_byte: 64 },
     Target { name: "size", run: size::run, bytes_per_byte: 64 },
