@@ -34,6 +34,10 @@ pub enum VmState {
     Paused,
     /// Asked to shut down.
     Stopping,
+    /// Its memory is written to a file; the machine stands still.
+    Saving,
+    /// As off, and all that its machine was is in a file: it goes on from there.
+    Saved,
     /// As off, and not by anybody's wish.
     Failed,
 }
@@ -47,6 +51,8 @@ impl fmt::Display for VmState {
             Self::Running => "running",
             Self::Paused => "paused",
             Self::Stopping => "stopping",
+            Self::Saving => "saving",
+            Self::Saved => "saved",
             Self::Failed => "failed",
         })
     }
@@ -141,6 +147,15 @@ pub enum Event {
     Paused,
     /// The machine goes on.
     Resumed,
+    /// A person wants the VM's memory in a file, and its machine gone.
+    Save,
+    /// Its memory could not be written; nothing is left of the file. Answers
+    /// [`Effect::Save`]. If the machine ran before, [`Event::Resumed`] follows.
+    SaveFailed(String),
+    /// The VM was found saved, with devices that hold this.
+    FoundSaved(DeviceFacts),
+    /// What was saved has been deleted.
+    Discarded,
     /// The machine is gone. The last event of a machine.
     Exited(Exit),
 }
@@ -150,6 +165,9 @@ pub enum Event {
 pub enum Exit {
     /// As asked, or by the guest's own shutdown.
     Clean,
+    /// All of it is in a file, on the disk. Answers [`Effect::Save`]. This is
+    /// what its devices held.
+    Saved(DeviceFacts),
     /// Otherwise; the text says how.
     Failed(String),
 }
@@ -171,6 +189,12 @@ pub enum Input {
 pub enum Effect {
     /// Start this VM's machine; its memory is charged already.
     Launch(VmId),
+    /// Start this VM's machine as it was saved; its memory is charged already.
+    /// Answered as [`Effect::Launch`] is. Once it runs, the file is void.
+    Restore(VmId),
+    /// Write the machine's memory to a file and end it: answered by
+    /// [`Event::Exited`] with [`Exit::Saved`], or by [`Event::SaveFailed`].
+    Save(VmId),
     /// Start this VM's machine with only a part of its boot memory; the rest is
     /// paged to a file. Answered as [`Effect::Launch`] is.
     LaunchPaged(VmId, Paged),
@@ -256,6 +280,14 @@ pub enum Refusal {
         /// What is wrong with the file.
         reason: String,
     },
+    /// The machine was not saved, and goes on as before.
+    #[error("Can't save {name}: {reason}")]
+    SaveFailed {
+        /// The VM's name.
+        name: String,
+        /// Why.
+        reason: String,
+    },
     /// QEMU could not be started.
     #[error("Can't start {name}: {reason}")]
     LaunchFailed {
@@ -289,6 +321,10 @@ pub enum NoticeKind {
     SmartPagingEnded,
     SmartPagingOverdue,
     SmartPagingFailed,
+    Saved,
+    SaveFailed,
+    Restored,
+    Discarded,
 }
 
 impl NoticeKind {
@@ -313,6 +349,10 @@ impl NoticeKind {
             Self::SmartPagingEnded => "smart-paging-ended",
             Self::SmartPagingOverdue => "smart-paging-overdue",
             Self::SmartPagingFailed => "smart-paging-failed",
+            Self::Saved => "saved",
+            Self::SaveFailed => "save-failed",
+            Self::Restored => "restored",
+            Self::Discarded => "discarded",
         }
     }
 }
@@ -343,8 +383,8 @@ mod tests {
 
     #[test]
     fn states_are_named_alike_for_people_and_programs() {
-        use VmState::{Booting, Failed, Off, Paused, Running, Starting, Stopping};
-        for state in [Off, Starting, Booting, Running, Paused, Stopping, Failed] {
+        use VmState::{Booting, Failed, Off, Paused, Running, Saved, Saving, Starting, Stopping};
+        for state in [Off, Starting, Booting, Running, Paused, Stopping, Saving, Saved, Failed] {
             assert_eq!(on_the_wire(&state.to_string()), Some(state));
         }
         assert_eq!(format!("{Off:>8}|{Paused:<8}"), "     off|paused  ", "they keep a table's columns");
@@ -358,7 +398,8 @@ mod tests {
         let others = [Kind::SettingsChanged, Kind::HostPressure, Kind::DaemonStarted];
         let paging =
             [Kind::SmartPagingBegan, Kind::SmartPagingEnded, Kind::SmartPagingOverdue, Kind::SmartPagingFailed];
-        for kind in starts.into_iter().chain(moves).chain(others).chain(paging) {
+        let saving = [Kind::Saved, Kind::SaveFailed, Kind::Restored, Kind::Discarded];
+        for kind in starts.into_iter().chain(moves).chain(others).chain(paging).chain(saving) {
             assert_eq!(on_the_wire(kind.name()), Some(kind));
         }
     }

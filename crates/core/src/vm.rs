@@ -322,11 +322,13 @@ pub(crate) struct Vm {
     pub(crate) reason: Option<String>,
     /// When its smart paging file could not be made.
     pub(crate) paging_refused_at: Option<Instant>,
+    /// What its devices held when it was saved, until it runs again.
+    pub(crate) saved: Option<DeviceFacts>,
 }
 
 impl Vm {
     pub(crate) fn new(name: String, settings: MemorySettings) -> Self {
-        Self { name, settings, state: VmState::Off, reason: None, machine: None, paging_refused_at: None }
+        Self { name, settings, state: VmState::Off, reason: None, machine: None, paging_refused_at: None, saved: None }
     }
 
     pub(crate) fn charge(&self) -> Bytes {

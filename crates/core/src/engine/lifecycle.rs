@@ -8,6 +8,7 @@
 //!    ◀──────────────────┘                                                │ stop
 //!    ◀─────────────────────────── exited ◀────────── stopping ◀──────────┘
 //! ```
+//! How a machine is *saved* and goes on from its file is told in `saving`.
 //! An exit that nobody asked for leads to *failed*, which behaves like *off*.
 
 use dynmem_units::Bytes;
@@ -56,11 +57,15 @@ impl Engine {
             Event::Resume => self.stand_still(id, false),
             Event::Paused => self.stands_still(now, id, true),
             Event::Resumed => self.stands_still(now, id, false),
+            Event::Save => self.save(id),
+            Event::SaveFailed(reason) => self.save_failed(id, reason),
+            Event::FoundSaved(devices) => self.found_saved(id, devices),
+            Event::Discarded => self.discarded(id),
             Event::Exited(exit) => self.exited(id, exit),
         }
     }
 
-    fn refuse_state(&mut self, id: VmId, request: &'static str) {
+    pub(super) fn refuse_state(&mut self, id: VmId, request: &'static str) {
         let Some(vm) = self.vm(id) else { return };
         let refusal = Refusal::WrongState { request, name: vm.name.clone(), state: vm.state };
         self.effects.push(Effect::Refused(id, Box::new(refusal)));
@@ -88,9 +93,10 @@ impl Engine {
 
     fn start(&mut self, now: Instant, id: VmId, overhead: Bytes, again: bool) {
         let Some(vm) = self.vm_mut(id) else { return };
-        if !matches!(vm.state, VmState::Off | VmState::Failed) {
+        if !matches!(vm.state, VmState::Off | VmState::Failed | VmState::Saved) {
             return self.refuse_state(id, "start");
         }
+        let again = again && vm.saved.is_none(); // what goes on from a file does not boot, and never pages
         vm.state = VmState::Starting;
         vm.reason = Some("waiting for memory".to_owned());
         self.starts.push_back(PendingStart { vm: id, overhead, since: now, again });
@@ -100,6 +106,9 @@ impl Engine {
     /// Memory for this start is there: charge it and go.
     pub(super) fn admit(&mut self, now: Instant, id: VmId, overhead: Bytes) {
         let Some(vm) = self.vm_mut(id) else { return };
+        if vm.saved.is_some() {
+            return self.admit_saved(now, id, overhead);
+        }
         let boot = vm.settings.startup;
         let devices =
             DeviceFacts { boot, balloon_actual: boot, overhead, plug_block: Bytes::BLOCK, ..DeviceFacts::default() };
@@ -112,7 +121,7 @@ impl Engine {
     pub(super) fn refuse_start(&mut self, id: VmId, needs: Bytes, available: Bytes) {
         let Some(vm) = self.vm_mut(id) else { return };
         let refusal = Refusal::NotEnoughMemory { name: vm.name.clone(), needs, available };
-        vm.state = VmState::Off;
+        vm.state = vm.state_without_machine();
         vm.reason = Some(refusal.to_string());
         let numbers = vec![("needs_bytes", needs.get()), ("available_bytes", available.get())];
         self.record(Some(id), NoticeKind::StartRefused, refusal.to_string(), numbers);
@@ -128,14 +137,17 @@ impl Engine {
         if !stopping {
             vm.state = VmState::Booting;
         }
-        let message = format!("{} started with {}", vm.name, devices.assigned());
+        let restored = vm.saved.take().is_some();
+        let (kind, verb) =
+            if restored { (NoticeKind::Restored, "was restored") } else { (NoticeKind::Started, "started") };
+        let message = format!("{} {verb} with {}", vm.name, devices.assigned());
         let mut machine = Machine::new(now, devices);
         if let Some(charged) = vm.machine.take() {
             machine.force_at = charged.force_at;
             machine.pages_as(charged);
         }
         vm.machine = Some(machine);
-        self.record(Some(id), NoticeKind::Started, message, vec![("assigned_bytes", devices.assigned().get())]);
+        self.record(Some(id), kind, message, vec![("assigned_bytes", devices.assigned().get())]);
         if stopping {
             self.effects.push(Effect::Kill(id)); // asked to stop before it was up
         }
@@ -147,7 +159,7 @@ impl Engine {
             return;
         }
         let refusal = Refusal::LaunchFailed { name: vm.name.clone(), reason };
-        vm.state = VmState::Failed;
+        vm.state = if vm.saved.is_some() { VmState::Saved } else { VmState::Failed };
         vm.reason = Some(refusal.to_string());
         vm.machine = None;
         self.due = true;
@@ -282,6 +294,7 @@ impl Engine {
         if machine.reset_held || *state == VmState::Starting || !machine.observe(now, report, settings) {
             return;
         }
+        machine.resets = false;
         let was_silent = machine.silent_since.take().is_some();
         let message = format!("{name} reports again");
         let first = *state == VmState::Booting;
@@ -294,7 +307,6 @@ impl Engine {
         self.due |= urgent || first || was_silent;
         if first {
             self.shrink_paging(id);
-        machine.resets = false;
         }
         if was_silent {
             self.record(Some(id), NoticeKind::Recovered, message, Vec::new());
@@ -305,7 +317,7 @@ impl Engine {
         let Some(vm) = self.vm_mut(id) else { return };
         match (&mut vm.machine, vm.state) {
             (None, VmState::Starting) => {
-                vm.state = VmState::Off;
+                vm.state = vm.state_without_machine();
                 vm.reason = None;
                 let name = vm.name.clone();
                 self.starts.retain(|start| start.vm != id);
@@ -318,7 +330,9 @@ impl Engine {
                 let launching = state == VmState::Starting && !machine.reset_held;
                 match grace_ms {
                     // A paused or held guest can't answer the button.
-                    Some(_) if !machine.reset_held && state != VmState::Paused && !launching => {
+                    Some(_)
+                        if !machine.reset_held && !matches!(state, VmState::Paused | VmState::Saving) && !launching =>
+                    {
                         self.effects.push(Effect::PowerDown(id));
                     }
                     _ if launching => {} // Launched comes next and ends it
@@ -370,7 +384,11 @@ impl Engine {
     pub(super) fn continue_reset(&mut self, now: Instant, id: VmId) {
         let Some(machine) = self.machine(id) else { return };
         let boot = Promise { balloon: machine.devices.boot, plugged: Bytes::ZERO };
+        let pages = machine.pages;
         self.reset_with(now, id, boot, boot);
+        if pages {
+            self.order_promise(id); // only now it says what the machine may hold
+        }
     }
 
     /// Lets the reset happen: the machine has `promise` from then on, and its
@@ -386,11 +404,7 @@ impl Engine {
         vm.machine =
             Some(Machine { pages, resets, promise, revoked, counters, revoked_at, high_water, paging, ..fresh });
         vm.state = VmState::Booting;
-        let pages = machine.pages;
         vm.reason = None;
-        if pages {
-            self.order_promise(id); // only now it says what the machine may hold
-        }
         self.effects.push(Effect::Order { vm: id, balloon: order.balloon, plugged: order.plugged });
         self.effects.push(Effect::ContinueReset(id));
     }
@@ -440,6 +454,7 @@ impl Engine {
         }
         let asked = vm.state == VmState::Stopping;
         let (state, kind, message) = match exit {
+            Exit::Saved(devices) => return self.saved(id, devices),
             Exit::Failed(reason) if !asked => {
                 (VmState::Failed, NoticeKind::Failed, format!("{} failed: {reason}", vm.name))
             }

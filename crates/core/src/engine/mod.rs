@@ -13,6 +13,7 @@
 mod lifecycle;
 mod paging;
 mod rebalance;
+mod saving;
 mod snapshot;
 
 use std::collections::VecDeque;
@@ -123,6 +124,7 @@ impl Engine {
     pub fn check_settings(&self, vm: VmId, new: &MemorySettings) -> Result<(), SettingsError> {
         match self.vm(vm) {
             Some(Vm { machine: Some(machine), settings, .. }) => settings.check_change(new, machine.devices.reach()),
+            Some(Vm { saved: Some(devices), settings, .. }) => settings.check_change(new, devices.reach()),
             Some(vm) if vm.state == VmState::Starting => vm.settings.check_change(new, vm.settings.maximum),
             _ => new.check(),
         }
@@ -193,7 +195,7 @@ impl Engine {
         };
         let given = self.effects.iter().any(|effect| match *effect {
             Effect::Order { vm, balloon, plugged } => exceeds_held(vm, Promise { balloon, plugged }),
-            Effect::Launch(_) => true,
+            Effect::Launch(_) | Effect::Restore(_) => true,
             _ => false,
         });
         assert!(

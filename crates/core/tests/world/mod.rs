@@ -142,8 +142,8 @@ pub struct World {
     pub refusals: Vec<(VmId, Refusal)>,
     /// Every effect ever, for comparing runs.
     pub trace: Vec<(Instant, Effect)>,
-    launches_fail: bool,
-    /// Whether smart paging files can be made, and emptied.
+    pub launches_fail: bool,
+    /// Whether files can be made for memory, and emptied.
     pub files_fail: bool,
     /// A new engine is being told what runs, and does not know all of it yet.
     pub recovering: bool,
@@ -265,6 +265,7 @@ impl World {
                 guest.ordered = (boot, Bytes::ZERO);
                 answer(id, Event::Launched(guest.devices))
             }
+            Effect::Restore(_) | Effect::Save(_) => self.save(effect),
             Effect::LaunchPaged(..) | Effect::BeginPaging(..) | Effect::EndPaging(_) => self.page(effect),
             Effect::Order { vm, balloon, plugged } => {
                 let guest = self.guest_mut(vm);
@@ -311,6 +312,26 @@ impl World {
                 self.notices.push(*notice);
                 None
             }
+        }
+    }
+
+    fn save(&mut self, effect: Effect) -> Option<Input> {
+        let answer = |id, event| Some(Input::Vm(id, event));
+        match effect {
+            Effect::Restore(id) => {
+                if self.launches_fail {
+                    return answer(id, Event::LaunchFailed("QEMU said no".to_owned()));
+                }
+                let guest = self.guest_mut(id);
+                (guest.on, guest.held, guest.paused) = (true, false, false);
+                answer(id, Event::Launched(guest.devices))
+            }
+            Effect::Save(id) if self.files_fail => answer(id, Event::SaveFailed("the disk is full".to_owned())),
+            Effect::Save(id) => {
+                self.guest_mut(id).on = false;
+                answer(id, Event::Exited(Exit::Saved(self.guest(id).devices)))
+            }
+            _ => None,
         }
     }
 

@@ -53,7 +53,14 @@ impl World {
                 self.vm_mut(id).machine.as_mut()?.paused = paused;
                 return answer(id, if paused { Event::Paused } else { Event::Resumed });
             }
-            Effect::Refused(..) | Effect::Record(_) => {}
+            // A start that was given up is over.
+            Effect::Refused(id, ref refusal) => {
+                let goes_on = matches!(**refusal, Refusal::WrongState { .. } | Refusal::PagingFailed { .. });
+                self.vm_mut(id).ran_before &= goes_on;
+            }
+            Effect::Record(_) => {}
+            // Nobody saves a VM here.
+            Effect::Save(_) | Effect::Restore(_) => {}
         }
         None
     }
@@ -73,6 +80,8 @@ impl World {
         vm.count_order(now_ms, balloon, plugged);
         let deaf = vm.trouble.deaf(now_ms);
         let Some(machine) = vm.machine.as_mut() else { return };
+        // The limit is the host's, and does not wait for QMP.
+        machine.limit_to(balloon.saturating_add(plugged));
         if deaf {
             machine.late_order = Some((balloon, plugged));
         } else {
@@ -80,8 +89,6 @@ impl World {
             machine.guest.order(balloon, plugged);
         }
     }
-        // The limit is the host's, and does not wait for QMP.
-        machine.limit_to(balloon.saturating_add(plugged));
 
     /// What was on its way from a machine that is no more.
     pub(super) fn forget_news_of(&mut self, id: VmId) {
@@ -125,6 +132,8 @@ pub(super) fn digest(digest: u64, now_ms: u64, effect: &Effect) -> u64 {
         Effect::LaunchPaged(vm, Paged { memory, file }) => [11, u64::from(vm.0), memory.get(), file.get()],
         Effect::BeginPaging(vm, Paged { memory, file }) => [12, u64::from(vm.0), memory.get(), file.get()],
         Effect::EndPaging(id) => [13, u64::from(id.0), 0, 0],
+        Effect::Save(id) => [14, u64::from(id.0), 0, 0],
+        Effect::Restore(id) => [15, u64::from(id.0), 0, 0],
         Effect::Record(notice) => [10, notice.vm.map_or(u64::MAX, |vm| u64::from(vm.0)), notice.kind as u64, 0],
     };
     words.iter().fold(digest ^ now_ms, |digest, word| (digest ^ word).wrapping_mul(0x0000_0100_0000_01b3))

@@ -303,7 +303,7 @@ impl Engine {
                 self.starts.pop_front();
                 continue;
             };
-            let needs = vm.settings.startup.saturating_add(overhead);
+            let needs = vm.start_needs(overhead);
             let wanted = blocks(needs.align_up(Bytes::BLOCK));
             if wanted <= purse.free && wanted <= spare {
                 purse.free -= wanted;
