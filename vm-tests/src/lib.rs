@@ -22,7 +22,7 @@ mod workload;
 pub use binaries::{Binaries, GUEST_PROFILE, GUEST_TARGET, image};
 pub use cleanup::{Footprint, groups, processes};
 pub use dynmem_guest_image::Image;
-pub use dynmem_workload::message::Request as WorkloadRequest;
+pub use dynmem_workload::message::{AgentFate, Request as WorkloadRequest};
 pub use guest::{BOOT_LIMIT, Guest};
 pub use lab::{Lab, LabOptions, is_served, summary};
 pub use monitor::{Lent, Monitor};

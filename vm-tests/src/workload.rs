@@ -84,6 +84,11 @@ impl Workload {
         self.with("leave", move |client| client.call(how, PATIENCE).map(drop)).await
     }
 
+    /// Does something to the guest's agent or balloon.
+    pub async fn mischief(&mut self, what: Request) -> Result<()> {
+        self.with("do mischief", move |client| client.call(what, PATIENCE).map(drop)).await
+    }
+
     async fn with<T: Send + 'static>(
         &mut self,
         what: &str,

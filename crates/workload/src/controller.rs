@@ -21,6 +21,7 @@ use crate::{
     PORT_NAME,
     holder::{Command, Event},
     message::{Answer, Call, DEFAULT_GROWTH, Request, Response, Spiked, Status, Verified},
+    mischief,
 };
 
 /// How often the guest's memory is looked at during a spike.
@@ -165,6 +166,8 @@ impl Controller {
             Request::Reboot => self.leave(call.id, || rustix::system::reboot(RebootCommand::Restart)),
             Request::Poweroff => self.leave(call.id, || rustix::system::reboot(RebootCommand::PowerOff)),
             Request::Crash => self.leave(call.id, || std::fs::write("/proc/sysrq-trigger", "c")),
+            Request::Agent { fate } => mischief::agent(&self.options.root, *fate).map(|()| Response::Begun),
+            Request::Balloon { bound } => mischief::balloon(&self.options.root, *bound).map(|()| Response::Begun),
             Request::Unknown => Err(anyhow::anyhow!("This workload does not know such a request")),
             _ if self.busy.is_some() => Err(anyhow::anyhow!("The workload is busy with a check or a spike: ask again")),
             Request::Grow { bytes, bytes_per_second } => {

@@ -12,6 +12,9 @@
 //! pattern of its own ([`pages`]), and is the first to be killed; the
 //! controller then counts what was lost.
 //!
+//! [`message::Request`] has mischief in it, too: what a guest can do to its
+//! agent and its balloon.
+//!
 //! On the host, [`client`] speaks to the port's socket; [`message`] says what
 //! there is to say.
 
@@ -19,6 +22,7 @@ pub mod client;
 pub mod controller;
 pub mod holder;
 pub mod message;
+mod mischief;
 pub mod pages;
 
 /// The name of the virtio-serial port, the same on both sides.

@@ -62,9 +62,31 @@ pub enum Request {
     Poweroff,
     /// Crash the guest's kernel.
     Crash,
+    /// Do something to the guest's agent.
+    Agent {
+        /// What.
+        fate: AgentFate,
+    },
+    /// Give the balloon's device to its driver, or take it away.
+    Balloon {
+        /// Whether the driver is to have it.
+        bound: bool,
+    },
     /// Something that this version does not know; it is refused.
     #[serde(other)]
     Unknown,
+}
+
+/// What becomes of the guest's agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AgentFate {
+    /// It is killed; the guest starts another.
+    Killed,
+    /// It stands still.
+    Stopped,
+    /// It goes on.
+    Continued,
 }
 
 /// A response, and the number of the call that it answers.
@@ -98,6 +120,8 @@ pub enum Response {
     /// To [`Request::Reboot`], [`Request::Poweroff`] and [`Request::Crash`]:
     /// goodbye.
     Leaving,
+    /// To [`Request::Agent`] and [`Request::Balloon`]: done, or begun.
+    Begun,
     /// Not done.
     Refused {
         /// Why, for people.
@@ -212,6 +236,7 @@ mod tests {
             Response::Status(Status { held_bytes: Bytes::MIB, ..Status::default() }),
             Response::Spiked(Spiked { first_grant_ms: Some(3), ..Spiked::default() }),
             Response::Leaving,
+            Response::Begun,
             Response::Refused { reason: "Because".to_owned() },
         ] {
             let answer = Answer { id: u64::MAX, response };
