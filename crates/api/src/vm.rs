@@ -118,6 +118,10 @@ pub enum VmState {
     Paused,
     /// Asked to end.
     Stopping,
+    /// Its memory is written to a file; it stands still.
+    Saving,
+    /// Off, with all that its machine was in a file: a start goes on from there.
+    Saved,
     /// The machine could not be started or ended by itself with an error.
     Failed,
 }
@@ -132,13 +136,15 @@ impl VmState {
             Self::Running => "running",
             Self::Paused => "paused",
             Self::Stopping => "stopping",
+            Self::Saving => "saving",
+            Self::Saved => "saved",
             Self::Failed => "failed",
         }
     }
 
     /// True if a machine exists, or is about to.
     pub const fn is_on(self) -> bool {
-        !matches!(self, Self::Off | Self::Failed)
+        !matches!(self, Self::Off | Self::Saved | Self::Failed)
     }
 }
 
@@ -327,6 +333,8 @@ mod tests {
             VmState::Running,
             VmState::Paused,
             VmState::Stopping,
+            VmState::Saving,
+            VmState::Saved,
             VmState::Failed,
         ] {
             assert_eq!(to_json(&state), format!("\"{state}\""));

@@ -135,6 +135,8 @@ fn vm_state(vm: &VmSnapshot) -> VmState {
         dynmem_core::VmState::Running => VmState::Running,
         dynmem_core::VmState::Paused => VmState::Paused,
         dynmem_core::VmState::Stopping => VmState::Stopping,
+        dynmem_core::VmState::Saving => VmState::Saving,
+        dynmem_core::VmState::Saved => VmState::Saved,
         dynmem_core::VmState::Failed => VmState::Failed,
     }
 }

@@ -249,9 +249,9 @@ fn driver(vm: &VmView) -> String {
 fn state(vm: &VmView) -> Cell {
     let tone = match vm.state {
         VmState::Running => Tone::Good,
-        VmState::Starting | VmState::Booting | VmState::Stopping | VmState::Paused => Tone::Attention,
+        VmState::Starting | VmState::Booting | VmState::Stopping | VmState::Saving | VmState::Paused => Tone::Attention,
         VmState::Failed => Tone::Bad,
-        VmState::Off => Tone::Quiet,
+        VmState::Off | VmState::Saved => Tone::Quiet,
     };
     Cell::new(vm.state.as_str(), tone)
 }

@@ -199,6 +199,7 @@ impl Driver {
                 Order::ContinueReset => continue_reset(machine).await,
                 Order::Pause => machine.pause().await,
                 Order::Resume => machine.resume().await,
+                Order::Save => Ok(()),
             }
         };
         let Some(outcome) = unless_ended(end, self.ending.asked, call).await else { return Some(()) };

@@ -57,6 +57,8 @@ pub(crate) enum Order {
     Pause,
     /// Let it go on.
     Resume,
+    /// Write all of it to a file, and end it.
+    Save,
 }
 
 /// An order without its amounts.
@@ -68,6 +70,7 @@ pub(crate) enum OrderKind {
     ContinueReset,
     Pause,
     Resume,
+    Save,
 }
 
 impl Order {
@@ -79,6 +82,7 @@ impl Order {
             Self::ContinueReset => OrderKind::ContinueReset,
             Self::Pause => OrderKind::Pause,
             Self::Resume => OrderKind::Resume,
+            Self::Save => OrderKind::Save,
         }
     }
 }
@@ -92,6 +96,7 @@ impl fmt::Display for OrderKind {
             Self::ContinueReset => "reset the machine",
             Self::Pause => "pause",
             Self::Resume => "resume",
+            Self::Save => "save",
         })
     }
 }

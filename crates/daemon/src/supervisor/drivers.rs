@@ -42,7 +42,7 @@ impl Supervisor {
     }
 
     /// Launches the machine; its memory is charged.
-    pub(super) fn launch(&mut self, vm: VmId) {
+    pub(super) fn launch(&mut self, vm: VmId, _restore: bool) {
         let Some(definition) = self.roster.get(vm).map(|vm| vm.definition.clone()) else { return };
         let run_dir = self.run_dir(&definition.name);
         self.spawn(vm, Start::Launch(Box::new(Launch { definition, run_dir, cgroups: Vec::new() })), None);

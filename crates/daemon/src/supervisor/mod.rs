@@ -191,7 +191,9 @@ impl Supervisor {
 
     fn carry_out(&mut self, effect: Effect) {
         match effect {
-            Effect::Launch(vm) => self.launch(vm),
+            Effect::Launch(vm) => self.launch(vm, false),
+            Effect::Restore(vm) => self.launch(vm, true),
+            Effect::Save(vm) => self.order(vm, Order::Save),
             Effect::Order { vm, balloon, plugged } => self.order(vm, Order::Memory { balloon, plugged }),
             // This daemon makes no smart paging files yet, and has told the engine so.
             Effect::LaunchPaged(..) | Effect::BeginPaging(..) | Effect::EndPaging(_) => {}

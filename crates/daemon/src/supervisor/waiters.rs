@@ -64,7 +64,7 @@ impl Waiters {
             OrderKind::Pause => action == Action::Pause,
             OrderKind::Resume => action == Action::Resume,
             // A guest that has no button may still be forced later.
-            OrderKind::PowerDown | OrderKind::Memory => false,
+            OrderKind::PowerDown | OrderKind::Memory | OrderKind::Save => false,
         };
         match outcome {
             Err(reason) => self.fail(matches, &Problem::new(500, format!("Could not {kind} {name}: {reason}"))),
