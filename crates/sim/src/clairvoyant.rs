@@ -93,11 +93,15 @@ impl Policy for Clairvoyant {
             Event::Exited(_) | Event::Forgotten | Event::LaunchFailed(_) => {
                 (self.seen(id).devices, self.seen(id).ordered) = (None, Bytes::ZERO);
             }
-            // It is never short of memory for a restart.
+            // It is never short of memory for a restart, and nobody asks it to save.
             Event::PagingBegan
             | Event::PagingUsed(_)
             | Event::PagingFailed(_)
             | Event::PagingEnded
+            | Event::Save
+            | Event::SaveFailed(_)
+            | Event::FoundSaved(_)
+            | Event::Discarded
             | Event::Devices(_)
             | Event::Report(_)
             | Event::Paused

@@ -33,6 +33,8 @@ impl Manager {
             Event::Exited(_) => self.exited(id),
             // Of the peers only Hyper-V pages, and only what a restart lacks: no scenario has that.
             Event::PagingBegan | Event::PagingUsed(_) | Event::PagingFailed(_) | Event::PagingEnded => {}
+            // Nor does anybody save a VM in one.
+            Event::Save | Event::SaveFailed(_) | Event::FoundSaved(_) | Event::Discarded => {}
         }
     }
 
