@@ -1,6 +1,6 @@
 //! [`Client`] and [`Events`]: the two ends that callers hold.
 
-use std::{path::Path, time::Duration};
+use std::{os::fd::OwnedFd, path::Path, time::Duration};
 
 use serde_json::{Value, json};
 use tokio::{
@@ -66,9 +66,20 @@ impl Client {
     /// Calls a command and waits for its answer. If the future is dropped, the
     /// command may still be carried out; its answer is thrown away.
     pub async fn call<C: Command>(&self, command: C) -> Result<C::Reply, QmpError> {
+        self.call_with(command, None).await
+    }
+
+    /// Calls a command that a file goes with, such as [`commands::GetFd`].
+    /// QEMU keeps a copy of the descriptor. One such call at a time: QEMU
+    /// takes the file that came last.
+    pub async fn call_with_file<C: Command>(&self, command: C, file: OwnedFd) -> Result<C::Reply, QmpError> {
+        self.call_with(command, Some(file)).await
+    }
+
+    async fn call_with<C: Command>(&self, command: C, file: Option<OwnedFd>) -> Result<C::Reply, QmpError> {
         let problem = |error: serde_json::Error| QmpError::Protocol { command: C::NAME, problem: error.to_string() };
         let arguments = serde_json::to_value(&command).map_err(problem)?;
-        let answer = match time::timeout(self.patience, self.exchange(C::NAME, arguments)).await {
+        let answer = match time::timeout(self.patience, self.exchange(C::NAME, arguments, file)).await {
             Ok(outcome) => outcome?,
             Err(_) => return Err(QmpError::Timeout { command: C::NAME, waited: self.patience }),
         };
@@ -78,10 +89,10 @@ impl Client {
         }
     }
 
-    async fn exchange(&self, name: &'static str, arguments: Value) -> Result<Outcome, QmpError> {
+    async fn exchange(&self, name: &'static str, arguments: Value, file: Option<OwnedFd>) -> Result<Outcome, QmpError> {
         let (reply, answer) = oneshot::channel();
         let body = json!({ "execute": name, "arguments": arguments });
-        self.requests.send(Request { body, reply }).await.map_err(|_| QmpError::Closed)?;
+        self.requests.send(Request { body, file, reply }).await.map_err(|_| QmpError::Closed)?;
         answer.await.map_err(|_| QmpError::Closed)
     }
 }

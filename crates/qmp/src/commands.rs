@@ -66,6 +66,10 @@ plain_commands! {
     SystemReset = "system_reset" -> Done;
     /// Ends QEMU.
     Quit = "quit" -> Done;
+    /// How far a migration is, outgoing or incoming.
+    QueryMigrate = "query-migrate" -> Migration;
+    /// Gives an outgoing migration up; the machine can go on.
+    MigrateCancel = "migrate_cancel" -> Done;
 }
 
 /// Sets the balloon's target.
@@ -145,6 +149,90 @@ pub struct SetAction {
 impl Command for SetAction {
     const NAME: &'static str = "set-action";
     type Reply = Done;
+}
+
+/// Hands QEMU a file under a name; the file goes with the call:
+/// [`crate::Client::call_with_file`].
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct GetFd {
+    /// The name, which doesn't start with a digit.
+    pub fdname: &'static str,
+}
+
+impl Command for GetFd {
+    const NAME: &'static str = "getfd";
+    type Reply = Done;
+}
+
+/// How a migration is done.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct MigrateSetParameters {
+    /// Bytes a second; 128 MiB by default.
+    pub max_bandwidth: u64,
+}
+
+impl Command for MigrateSetParameters {
+    const NAME: &'static str = "migrate-set-parameters";
+    type Reply = Done;
+}
+
+/// Begins to write the machine, all that it is.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Migrate {
+    /// Where to: `fd:` and the name that [`GetFd`] gave.
+    pub uri: &'static str,
+}
+
+impl Command for Migrate {
+    const NAME: &'static str = "migrate";
+    type Reply = Done;
+}
+
+/// Begins to read what [`Migrate`] wrote, in a QEMU that was started for that.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct MigrateIncoming {
+    /// Where from: as in [`Migrate`].
+    pub uri: &'static str,
+}
+
+impl Command for MigrateIncoming {
+    const NAME: &'static str = "migrate-incoming";
+    type Reply = Done;
+}
+
+/// Answer to [`QueryMigrate`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Migration {
+    /// `setup`, `active`, `device`, `completed`, `failed`, `cancelling`,
+    /// `cancelled` …; none if there never was one.
+    pub status: Option<String>,
+    /// Why it failed.
+    pub error_desc: Option<String>,
+    /// The memory's part of it.
+    pub ram: Option<MigrationRam>,
+}
+
+/// How far the memory is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub struct MigrationRam {
+    /// Bytes written.
+    pub transferred: u64,
+    /// Bytes of the machine's memory to be looked at yet.
+    pub remaining: u64,
+}
+
+impl Migration {
+    /// True while it is under way.
+    pub fn is_under_way(&self) -> bool {
+        !matches!(self.status.as_deref(), None | Some("none" | "completed" | "failed" | "cancelled"))
+    }
+
+    /// True once all is written, or read.
+    pub fn is_completed(&self) -> bool {
+        self.status.as_deref() == Some("completed")
+    }
 }
 
 /// Answer to [`QueryVersion`].
@@ -304,6 +392,21 @@ mod tests {
         assert_eq!(arguments(json!(Stop {})), "{}");
         let action = SetAction { reboot: Some(RebootAction::Shutdown), shutdown: None };
         assert_eq!(arguments(json!(action)), r#"{"reboot":"shutdown"}"#);
+    }
+
+    #[test]
+    fn a_migration_is_under_way_until_it_has_come_to_an_end() {
+        let read = |value| serde_json::from_value::<Migration>(value).expect("an answer");
+        for status in ["setup", "active", "device", "cancelling", "a-new-word"] {
+            assert!(read(json!({"status": status})).is_under_way(), "{status}");
+        }
+        for value in [json!({}), json!({"status": "none"}), json!({"status": "completed", "x": 1})] {
+            assert!(!read(value).is_under_way());
+        }
+        let failed =
+            read(json!({"status": "failed", "error-desc": "No space", "ram": {"transferred": 7, "remaining": 9}}));
+        assert_eq!((failed.is_under_way(), failed.error_desc.as_deref()), (false, Some("No space")));
+        assert_eq!(failed.ram, Some(MigrationRam { transferred: 7, remaining: 9 }));
     }
 
     #[test]

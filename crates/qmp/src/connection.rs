@@ -1,10 +1,16 @@
 //! [`Connection`]: the task that owns the socket.
 
-use std::{collections::HashMap, io};
+use std::{
+    collections::HashMap,
+    io::{self, IoSlice},
+    mem::MaybeUninit,
+    os::fd::{AsFd, OwnedFd},
+};
 
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde_json::Value;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncReadExt, Interest},
     net::UnixStream,
     sync::{broadcast, mpsc, oneshot},
 };
@@ -22,6 +28,8 @@ const READ_BYTES: usize = 16 << 10;
 pub(crate) struct Request {
     /// The command's object, without an id.
     pub(crate) body: Value,
+    /// A file that goes with it.
+    pub(crate) file: Option<OwnedFd>,
     /// Where its answer goes; dropped when the connection ends.
     pub(crate) reply: oneshot::Sender<Outcome>,
 }
@@ -35,6 +43,9 @@ pub(crate) struct Connection {
     waiting: HashMap<u64, oneshot::Sender<Outcome>>,
     next_id: u64,
     outgoing: Vec<u8>,
+    /// Goes with the next bytes: QEMU has it then before the command that it
+    /// belongs to, which is among them or comes after.
+    file: Option<OwnedFd>,
 }
 
 impl Connection {
@@ -44,7 +55,7 @@ impl Connection {
         greeting: oneshot::Sender<()>,
     ) -> Self {
         let greeting = Some(greeting);
-        Self { requests, events, greeting, waiting: HashMap::new(), next_id: 0, outgoing: Vec::new() }
+        Self { requests, events, greeting, waiting: HashMap::new(), next_id: 0, outgoing: Vec::new(), file: None }
     }
 
     /// Serves until QEMU or the last caller goes away. Whoever still waits
@@ -56,7 +67,7 @@ impl Connection {
     }
 
     async fn serve(&mut self, mut stream: UnixStream) -> io::Result<()> {
-        let (mut reader, mut writer) = stream.split();
+        let (mut reader, writer) = stream.split();
         let mut chunk = vec![0; READ_BYTES];
         let mut lines = Lines::default();
         loop {
@@ -76,14 +87,14 @@ impl Connection {
                     Some(request) => self.send(request),
                     None => return Ok(()),
                 },
-                written = writer.write(&self.outgoing), if !self.outgoing.is_empty() => {
+                written = write(writer.as_ref(), &self.outgoing, &mut self.file), if !self.outgoing.is_empty() => {
                     self.outgoing.drain(..written?);
                 }
             }
         }
     }
 
-    fn send(&mut self, Request { mut body, reply }: Request) {
+    fn send(&mut self, Request { mut body, file, reply }: Request) {
         if reply.is_closed() {
             return; // nobody waits for it any more
         }
@@ -94,6 +105,9 @@ impl Connection {
         self.outgoing.extend_from_slice(body.to_string().as_bytes());
         self.outgoing.push(b'\n');
         self.waiting.insert(id, reply);
+        if file.is_some() {
+            self.file = file;
+        }
     }
 
     fn take(&mut self, line: &[u8]) {
@@ -112,6 +126,30 @@ impl Connection {
                 }
             }
             None => debug!(bytes = line.len(), "skipped a line from QEMU that is none of ours"),
+        }
+    }
+}
+
+/// Writes as much as QEMU takes now, and the file with it. May be dropped:
+/// nothing has happened then.
+async fn write(stream: &UnixStream, bytes: &[u8], file: &mut Option<OwnedFd>) -> io::Result<usize> {
+    loop {
+        stream.writable().await?;
+        let written = stream.try_io(Interest::WRITABLE, || {
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut with = SendAncillaryBuffer::new(&mut space);
+            let fds = file.as_ref().map(AsFd::as_fd);
+            if let Some(fd) = &fds {
+                with.push(SendAncillaryMessage::ScmRights(std::slice::from_ref(fd)));
+            }
+            Ok(sendmsg(stream, &[IoSlice::new(bytes)], &mut with, SendFlags::NOSIGNAL)?)
+        });
+        match written {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            written => {
+                *file = None; // it went with the first of them, or with nothing ever
+                return written;
+            }
         }
     }
 }

@@ -1,16 +1,24 @@
 //! The client against a scripted peer that does everything QEMU should not.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    fs::File,
+    io::{IoSliceMut, Read as _, Seek as _, Write as _},
+    mem::MaybeUninit,
+    os::fd::OwnedFd,
+    path::PathBuf,
+    time::Duration,
+};
 
 use dynmem_qmp::{
     Client, Event, Events, MAX_LINE_BYTES, QmpError,
-    commands::{QueryBalloon, QueryStatus, QueryVersion, Quit, SetBalloon, Stop},
+    commands::{GetFd, QueryBalloon, QueryStatus, QueryVersion, Quit, SetBalloon, Stop},
     connect,
 };
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Interest},
     net::{UnixListener, UnixStream},
 };
 
@@ -276,4 +284,54 @@ async fn a_peer_that_hangs_up_before_its_greeting_is_closed() {
     let client = tokio::spawn(async move { connect(&path, PATIENCE).await });
     drop(listener.accept().await.expect("the client comes"));
     assert!(matches!(client.await.expect("no panic"), Err(QmpError::Closed)));
+}
+
+#[tokio::test]
+async fn a_file_goes_with_its_command_and_with_no_other() {
+    let (mut peer, client, _events) = Peer::pair().await;
+    let mut file = tempfile::tempfile().expect("a file");
+    file.write_all(b"precious").expect("written");
+    let call = tokio::spawn(async move {
+        client.call_with_file(GetFd { fdname: "save" }, file.into()).await?;
+        client.call(Stop {}).await
+    });
+    let (request, received) = peer.hear_with_files().await;
+    assert_eq!((&request["execute"], &request["arguments"]["fdname"]), (&json!("getfd"), &json!("save")));
+    let [received] = <[OwnedFd; 1]>::try_from(received).expect("one file");
+    let mut text = String::new();
+    let mut file = File::from(received);
+    file.rewind().and_then(|()| file.read_to_string(&mut text)).expect("readable");
+    assert_eq!(text, "precious", "it is that file");
+    peer.answer(&request, json!({})).await;
+    let (request, received) = peer.hear_with_files().await;
+    assert_eq!((&request["execute"], received.len()), (&json!("stop"), 0));
+    peer.answer(&request, json!({})).await;
+    call.await.expect("no panic").expect("both are answered");
+}
+
+impl Peer {
+    /// A line that comes in one piece, and the files that came with it.
+    async fn hear_with_files(&mut self) -> (Value, Vec<OwnedFd>) {
+        let stream = self.stream.get_ref();
+        let mut bytes = vec![0; 4096];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+        let mut with = RecvAncillaryBuffer::new(&mut space);
+        let count = loop {
+            stream.readable().await.expect("the client is there");
+            let read = stream.try_io(Interest::READABLE, || {
+                Ok(recvmsg(stream, &mut [IoSliceMut::new(&mut bytes)], &mut with, RecvFlags::CMSG_CLOEXEC)?.bytes)
+            });
+            match read {
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {} // what woke us was old
+                read => break read.expect("a line"),
+            }
+        };
+        bytes.truncate(count);
+        let files = with.drain().filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(files) => Some(files),
+            _ => None,
+        });
+        let files = files.flatten().collect();
+        (serde_json::from_slice(&bytes).expect("the client speaks JSON"), files)
+    }
 }
