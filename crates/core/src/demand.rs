@@ -127,6 +127,10 @@ impl Demand {
     pub(crate) fn sink(&mut self, now: Instant) {
         let elapsed = now.millis_since(self.at);
         self.at = self.at.max(now);
+        if self.current <= self.measured {
+            self.current = self.measured;
+            return; // there is no excess
+        }
         // First order decay without floating point: e/(1 + t/τ) for a step t,
         // with τ = half-life ÷ ln 2. Exact enough, and the same everywhere.
         let tau = HALF_LIFE_MS * 1000 / 693;

@@ -15,7 +15,7 @@
 
 use dynmem_units::Bytes;
 
-use crate::Instant;
+use crate::{Instant, moment::Moment};
 
 /// Growth is what came within about this time: as long as it takes to fetch a
 /// few gibibytes from other guests (0.3–0.4 GiB/s each, measured), which is
@@ -51,7 +51,7 @@ pub(crate) struct Growth {
     /// What it needed a while ago: sinks with the need, follows it up slowly.
     base: Bytes,
     since: Instant,
-    at: Option<Instant>,
+    at: Moment,
 }
 
 impl Growth {
@@ -59,7 +59,7 @@ impl Growth {
     /// allocated; `roomy` if it has memory to touch what it allocated.
     pub(crate) fn observe(&mut self, now: Instant, needed: Bytes, committed: Option<Bytes>, roomy: bool) {
         let idle = committed.map_or(Bytes::ZERO, |committed| committed.saturating_sub(needed));
-        let Some(before) = self.at.replace(now) else {
+        let Some(before) = std::mem::replace(&mut self.at, Moment::at(now)).get() else {
             (self.base, self.needed, self.since) = (needed, needed, now);
             (self.idle, self.idle_usual) = (idle, idle);
             return;

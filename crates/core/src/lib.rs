@@ -29,6 +29,7 @@ mod facts;
 mod growth;
 mod host;
 mod ledger;
+mod moment;
 mod paging;
 mod settings;
 mod share;

@@ -8,7 +8,7 @@
 
 use dynmem_units::Bytes;
 
-use crate::{DeviceFacts, Instant, ledger::Promise};
+use crate::{DeviceFacts, Instant, ledger::Promise, moment::Moment};
 
 /// virtio-mem without progress for this long is pinned.
 const PINNED_AFTER_MS: u64 = 3_000;
@@ -48,18 +48,18 @@ pub(crate) struct Stall {
     /// When the orders that are outstanding began, and what was held then.
     ordered_at: Instant,
     ordered_from: Bytes,
-    pinned_until: Option<Instant>,
+    pinned_until: Moment,
     /// Since when the machine is stuck, while it is.
-    stuck_since: Option<Instant>,
+    stuck_since: Moment,
     /// Since when each device has made no progress on an order.
-    balloon_since: Option<Instant>,
-    plug_since: Option<Instant>,
+    balloon_since: Moment,
+    plug_since: Moment,
 }
 
 impl Stall {
     /// Since when the machine is stuck, if it is.
     pub(crate) fn stuck_since(&self) -> Option<Instant> {
-        self.stuck_since
+        self.stuck_since.get()
     }
 
     /// True while nothing may be asked of the machine.
@@ -69,7 +69,7 @@ impl Stall {
 
     /// True while virtio-mem has nothing to give back.
     pub(crate) fn pinned(&self, now: Instant) -> bool {
-        self.pinned_until.is_some_and(|until| now < until)
+        self.pinned_until.get().is_some_and(|until| now < until)
     }
 
     /// True while no memory may be given to the machine.
@@ -96,8 +96,9 @@ impl Stall {
             (self.ordered_at, self.ordered_from) = (now, held);
         }
         if settled || std::mem::replace(&mut self.asked_to_grow, grows) != grows {
-            self.balloon_since = self.balloon_since.map(|_| now);
-            self.plug_since = self.plug_since.map(|_| now);
+            for since in [&mut self.balloon_since, &mut self.plug_since] {
+                *since = if since.is_none() { *since } else { Moment::at(now) };
+            }
         }
     }
 
@@ -114,10 +115,10 @@ impl Stall {
         };
         let balloon_moved = closer(promise.balloon, before.balloon_actual, after.balloon_actual);
         let plug_moved = closer(promise.plugged, before.plugged, after.plugged);
-        let outstanding = |done: bool, moved: bool, since: Option<Instant>| match (done, moved, since) {
-            (true, ..) => None,
-            (false, false, Some(since)) => Some(since),
-            _ => Some(now),
+        let outstanding = |done: bool, moved: bool, since: Moment| match (done, moved || since.is_none()) {
+            (true, _) => Moment::NONE,
+            (false, false) => since,
+            (false, true) => Moment::at(now),
         };
         self.balloon_since = outstanding(promise.balloon == after.balloon_actual, balloon_moved, self.balloon_since);
         self.plug_since = outstanding(promise.plugged == after.plugged, plug_moved, self.plug_since);
@@ -131,9 +132,9 @@ impl Stall {
             // would be asked for it for ever.
             self.failures = 0;
         }
-        if moved && self.stuck_since.take().is_some() {
+        if moved && !std::mem::take(&mut self.stuck_since).is_none() {
             if grew == self.growing {
-                (self.retry_at, self.pinned_until) = (Instant::default(), None);
+                (self.retry_at, self.pinned_until) = (Instant::default(), Moment::NONE);
             }
             return StallChange::Recovered;
         }
@@ -141,11 +142,11 @@ impl Stall {
     }
 
     fn judge(&mut self, now: Instant, promise: Promise, devices: &DeviceFacts) -> StallChange {
-        let late = |since: Option<Instant>, limit| since.is_some_and(|since| now.millis_since(since) >= limit);
+        let late = |since: Moment, limit| since.get().is_some_and(|since| now.millis_since(since) >= limit);
         let unplugging = devices.plugged > promise.plugged;
         if unplugging && late(self.plug_since, PINNED_AFTER_MS) && !self.pinned(now) {
-            self.pinned_until = Some(now.plus_millis(RETRY_LAST_MS));
-            self.plug_since = None;
+            self.pinned_until = Moment::at(now.plus_millis(RETRY_LAST_MS));
+            self.plug_since = Moment::NONE;
             return StallChange::Pinned;
         }
         let late_plug = !unplugging && late(self.plug_since, STUCK_AFTER_MS);
@@ -155,9 +156,9 @@ impl Stall {
             let pause = first.saturating_mul(1 << self.failures.min(8)).min(RETRY_LAST_MS);
             self.failures = self.failures.saturating_add(1);
             self.retry_at = now.plus_millis(pause);
-            (self.balloon_since, self.plug_since) = (None, None);
+            (self.balloon_since, self.plug_since) = (Moment::NONE, Moment::NONE);
             if self.stuck_since.is_none() {
-                self.stuck_since = Some(now);
+                self.stuck_since = Moment::at(now);
             }
             return StallChange::Stuck;
         }

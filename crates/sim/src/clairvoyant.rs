@@ -43,10 +43,9 @@ impl Clairvoyant {
         let overhead: Bytes = running().map(|(_, devices)| devices.overhead).sum();
         let blocks = |bytes: Bytes| bytes.get() / Bytes::BLOCK.get();
         let claims: Vec<Claim> = running()
-            .map(|(vm, _)| Claim {
-                weight: u64::from(vm.settings.weight.get()),
-                floor: blocks(vm.settings.minimum),
-                ceiling: blocks(vm.needed.align_up(Bytes::BLOCK).clamp(vm.settings.minimum, vm.settings.maximum)),
+            .map(|(vm, _)| {
+                let needed = vm.needed.align_up(Bytes::BLOCK).clamp(vm.settings.minimum, vm.settings.maximum);
+                Claim::new(u64::from(vm.settings.weight.get()), blocks(vm.settings.minimum), blocks(needed))
             })
             .collect();
         let room = blocks(self.config.lendable().saturating_sub(overhead));

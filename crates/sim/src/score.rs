@@ -131,17 +131,15 @@ pub fn fairness_error_blocks(world: &World) -> u64 {
     let others: Bytes = world.vms().iter().filter(|vm| !vm.lived.running).map(SimVm::charge).sum();
     let overhead: Bytes = running.iter().map(|vm| vm.plan.overhead).sum();
     let room = blocks(world.lendable().saturating_sub(others).saturating_sub(overhead));
-    let claims: Vec<Claim> = running
-        .iter()
-        .map(|vm| Claim {
-            weight: u64::from(vm.plan.settings.weight.get()),
-            floor: blocks(vm.plan.settings.minimum),
-            ceiling: blocks(vm.lived.needed.align_up(Bytes::BLOCK).max(vm.plan.settings.minimum)),
-        })
-        .collect();
-    if claims.iter().map(|claim| claim.ceiling).sum::<u64>() <= room {
+    let needed = |vm: &SimVm| blocks(vm.lived.needed.align_up(Bytes::BLOCK).max(vm.plan.settings.minimum));
+    if running.iter().map(|vm| needed(vm)).sum::<u64>() <= room {
         return 0;
     }
+    let claim = |vm: &&SimVm| {
+        let settings = &vm.plan.settings;
+        Claim::new(u64::from(settings.weight.get()), blocks(settings.minimum), needed(vm))
+    };
+    let claims: Vec<Claim> = running.iter().map(claim).collect();
     let shares = share(room, &claims);
     running.iter().zip(shares).map(|(vm, share)| blocks(vm.lived.held).abs_diff(share)).max().unwrap_or(0)
 }

@@ -103,6 +103,9 @@ impl Bytes {
     /// changes nothing.
     #[must_use]
     pub const fn align_down(self, block: Self) -> Self {
+        if block.0.is_power_of_two() {
+            return Self(self.0 & !(block.0 - 1)); // as most blocks are; a division costs ten of these
+        }
         if block.0 == 0 { self } else { Self(self.0 - self.0 % block.0) }
     }
 

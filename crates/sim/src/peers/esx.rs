@@ -184,11 +184,7 @@ impl Balancer for Esx {
             .map(|size| Bytes::new(u64::try_from(size).unwrap_or(0)))
             .collect();
         let has = |vm: &VmView| vm.held.max(vm.target);
-        let growth = |(vm, size): (&VmView, &Bytes)| Claim {
-            weight: vm.weight.max(1),
-            floor: 0,
-            ceiling: blocks(size.saturating_sub(has(vm))),
-        };
+        let growth = |(vm, size): (&VmView, &Bytes)| Claim::new(vm.weight, 0, blocks(size.saturating_sub(has(vm))));
         let arriving: i128 = vms.iter().map(|vm| bytes(vm.target.saturating_sub(vm.held))).sum();
         let room = u64::try_from(free - arriving - memory / 100).unwrap_or(0);
         let room = if self.state == State::Low { 0 } else { blocks(Bytes::new(room)) };

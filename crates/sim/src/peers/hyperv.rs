@@ -86,11 +86,7 @@ impl Entry {
 /// has beyond them.
 fn entitle(entries: &[Entry], capacity: u64) -> Vec<u64> {
     let level = |floors: &[u64], ceiling: fn(&Entry) -> u64| {
-        let claim = |(entry, floor): (&Entry, &u64)| Claim {
-            weight: entry.weight,
-            floor: *floor,
-            ceiling: ceiling(entry).max(*floor),
-        };
+        let claim = |(entry, floor): (&Entry, &u64)| Claim::new(entry.weight, *floor, ceiling(entry));
         share(capacity, &entries.iter().zip(floors).map(claim).collect::<Vec<_>>())
     };
     let minimums: Vec<_> = entries.iter().map(|entry| entry.minimum).collect();
@@ -103,11 +99,7 @@ fn entitle(entries: &[Entry], capacity: u64) -> Vec<u64> {
 /// demand before the rest.
 fn grant(entries: &[Entry], entitled: &[u64], free: u64) -> Vec<u64> {
     let claims = |part: fn(&Entry, u64) -> u64| -> Vec<_> {
-        let claim = |(entry, entitled): (&Entry, &u64)| Claim {
-            weight: entry.weight,
-            floor: 0,
-            ceiling: part(entry, *entitled),
-        };
+        let claim = |(entry, entitled): (&Entry, &u64)| Claim::new(entry.weight, 0, part(entry, *entitled));
         entries.iter().zip(entitled).map(claim).collect()
     };
     let urgent = share(free, &claims(|entry, entitled| entitled.min(entry.demand).saturating_sub(entry.has)));

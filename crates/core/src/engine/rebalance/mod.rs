@@ -18,13 +18,13 @@ use dynmem_units::Bytes;
 
 pub(super) use self::entry::Entry;
 use self::{
-    entry::{blocks, bytes},
+    entry::{blocks, bytes, of_one},
     restarts::within_reach,
 };
 use super::{Engine, PendingStart};
 use crate::{
     Instant, VmId, VmState,
-    share::{fraction, share},
+    share::{fraction, share_among},
 };
 
 /// For so long after somebody was short, headroom waits: reclaim is patient.
@@ -34,22 +34,19 @@ const HEADROOM_STEP: u64 = 16;
 /// A start that waits longer than this for reclaimed memory is refused.
 const START_PATIENCE_MS: u64 = 120_000;
 
-/// Grants `growing` VMs the level that `rank` says, if any: in full if that
-/// fits, else what is free by weight. Memory on its way back from a VM is its
-/// own again for free.
-fn grant(growing: &mut [&mut Entry], purse: &mut Purse, rank: fn(&Entry) -> Option<u64>) {
-    let (mut claims, mut claimants) = (Vec::with_capacity(growing.len()), Vec::with_capacity(growing.len()));
-    for entry in growing {
-        let Some(level) = rank(entry) else { continue };
-        claims.push(entry.claim(entry.granted.max(entry.covered).min(level), level));
-        claimants.push(entry);
-    }
-    let floors: u64 = claims.iter().map(|claim| claim.floor).sum();
-    let shares = share(floors + purse.free, &claims);
-    purse.free = (floors + purse.free).saturating_sub(shares.iter().sum());
-    for (entry, level) in claimants.into_iter().zip(shares) {
+/// Grants `growing` VMs the level that `rank` says, zero for nothing: in full if
+/// that fits, else what is free by weight. Memory on its way back from a VM is
+/// its own again for free.
+fn grant(growing: &mut [&mut Entry], purse: &mut Purse, rank: impl Fn(&Entry) -> u32) {
+    let floor = |entry: &Entry| entry.granted.max(entry.covered).min(rank(entry));
+    let all = purse.free + growing.iter().map(|entry| u64::from(floor(entry))).sum::<u64>();
+    let mut left = all;
+    let claim = |entry: &&mut Entry| entry.claim(floor(entry), rank(entry));
+    share_among(all, growing, claim, |entry, level| {
         entry.granted = entry.granted.max(level);
-    }
+        left = left.saturating_sub(u64::from(level));
+    });
+    purse.free = left;
 }
 
 /// Says what every VM should have of the room: minimum, then what it needs now,
@@ -59,36 +56,22 @@ fn entitle(survey: &mut Survey, held_back: u64) -> bool {
     let Survey { entries, room, needs, demands, targets, .. } = survey;
     let left = room.saturating_sub(held_back);
     if *targets <= left {
-        for entry in entries {
-            entry.entitled = entry.target;
-        }
         return true;
     }
+    // Needs are shared as wholes. What goes on top of them is shared for itself,
+    // or whoever needs much would have nothing of it.
     if *needs > *room {
-        share_on_top(entries, *room, |_| 0, |entry| entry.floor, |entry| entry.needs);
+        let claim = |entry: &Entry| entry.claim(entry.floor, entry.needs);
+        share_among(*room, entries, claim, |entry, share| entry.entitled = share);
     } else if *demands > *room {
-        share_on_top(entries, *room - *needs, |entry| entry.needs, |_| 0, |entry| entry.demand - entry.needs);
+        let claim = |entry: &Entry| entry.claim(0, entry.demand - entry.needs);
+        share_among(*room - *needs, entries, claim, |entry, share| entry.entitled = entry.needs + share);
     } else {
+        let claim = |entry: &Entry| entry.claim(0, entry.target - entry.demand);
         let on_top = left.saturating_sub(*demands);
-        share_on_top(entries, on_top, |entry| entry.demand, |_| 0, |entry| entry.target - entry.demand);
+        share_among(on_top, entries, claim, |entry, share| entry.entitled = entry.demand + share);
     }
     false
-}
-
-/// Entitles each to its base and a share of `room`, by weight between floor and
-/// ceiling. Needs are shared as wholes. What goes on top of them is shared for
-/// itself, or whoever needs much would have nothing of it.
-fn share_on_top(
-    entries: &mut [Entry],
-    room: u64,
-    base: fn(&Entry) -> u64,
-    floor: fn(&Entry) -> u64,
-    ceiling: fn(&Entry) -> u64,
-) {
-    let claims: Vec<_> = entries.iter().map(|entry| entry.claim(floor(entry), ceiling(entry))).collect();
-    for (entry, share) in entries.iter_mut().zip(share(room, &claims)) {
-        entry.entitled = base(entry) + share;
-    }
 }
 
 /// The memory that a decision has to work with. Blocks.
@@ -136,11 +119,12 @@ impl Engine {
         let plenty = entitle(&mut survey, reset_needs);
         let Survey { mut entries, mut purse, room, targets, slack, surge_max, paging, .. } = survey;
 
-        let mut growing: Vec<_> = entries.iter_mut().filter(|entry| entry.wants()).collect();
-        grant(&mut growing, &mut purse, |entry| entry.in_need().then_some(entry.demand.min(entry.entitled)));
+        let mut growing = Vec::with_capacity(entries.len());
+        growing.extend(entries.iter_mut().filter(|entry| entry.wants()));
+        grant(&mut growing, &mut purse, |entry| if entry.in_need() { entry.demand.min(entry.entitled) } else { 0 });
         let waiting = self.serve_restarts(now, restarts, &mut purse);
         self.relieve_paging(now, &paging, &mut purse);
-        grant(&mut growing, &mut purse, |entry| Some(entry.entitled));
+        grant(&mut growing, &mut purse, |entry| entry.entitled);
         self.order_growth(now, growing, &mut purse);
         // Only surplus above target is touched for a start; a stuck VM's target is what it holds.
         self.admit_starts(now, &mut purse, room.saturating_sub(targets).saturating_sub(reset_needs));
@@ -170,11 +154,11 @@ impl Engine {
     fn serve_hopes(&mut self, now: Instant, entries: &mut [Entry], purse: &mut Purse) {
         let settled = |id| self.machine(id).is_some_and(|machine| machine.demand.settled(now));
         let mut hoping: Vec<_> = entries.iter_mut().filter(|entry| entry.hopes(|| settled(entry.id))).collect();
-        grant(&mut hoping, purse, |entry| Some(entry.hope));
+        grant(&mut hoping, purse, |entry| entry.hope);
         for entry in hoping {
-            purse.free += entry.granted.saturating_sub(entry.covered);
+            purse.free += u64::from(entry.granted.saturating_sub(entry.covered));
             let reached = self.grow_to(now, entry, purse);
-            purse.wished += entry.hope.saturating_sub(reached.max(entry.covered));
+            purse.wished += u64::from(entry.hope.saturating_sub(reached.max(entry.covered)));
             entry.promised = reached;
         }
     }
@@ -228,10 +212,10 @@ impl Engine {
             let outstanding = covered.saturating_sub(machine.promise.assigned());
             returning = returning.saturating_add(machine.stall.coming(now, outstanding, machine.devices.assigned()));
             let entry = Entry::new(now, id, vm, machine, covered);
-            needs += entry.needs;
-            demands += entry.demand;
-            targets += entry.target;
-            slack += entry.slack;
+            needs += u64::from(entry.needs);
+            demands += u64::from(entry.demand);
+            targets += u64::from(entry.target);
+            slack += u64::from(entry.slack);
             surge_max = surge_max.max(machine.growth.surge());
             entries.push(entry);
         }
@@ -249,12 +233,12 @@ impl Engine {
 
     /// Orders what the entries were granted, and counts what they still lack.
     fn order_growth(&mut self, now: Instant, growing: Vec<&mut Entry>, purse: &mut Purse) {
-        self.effects.reserve(growing.len()); // growing it by and by copies it several times
+        self.effects.reserve(growing.len());
         for entry in growing {
             let wanted = entry.entitled;
-            purse.free += entry.granted.saturating_sub(entry.covered);
+            purse.free += u64::from(entry.granted.saturating_sub(entry.covered));
             let reached = self.grow_to(now, entry, purse);
-            purse.short += wanted.saturating_sub(reached.max(entry.covered));
+            purse.short += u64::from(wanted.saturating_sub(reached.max(entry.covered)));
             // What was set aside for it is spent now, or free again.
             entry.granted = 0;
             let waits = reached < wanted;
@@ -264,13 +248,13 @@ impl Engine {
             entry.promised = reached;
             let Some(machine) = self.vm_mut(entry.id).and_then(|vm| vm.machine.as_mut()) else { continue };
             machine.waiting = waits;
-            entry.covered = blocks(machine.charge().saturating_sub(machine.devices.overhead));
+            entry.covered = of_one(blocks(machine.charge().saturating_sub(machine.devices.overhead)));
         }
     }
 
     /// Orders what was granted, or as much of it as is really free: the two
     /// devices move in whole steps, and while they trade places both count.
-    fn grow_to(&mut self, now: Instant, entry: &Entry, purse: &mut Purse) -> u64 {
+    fn grow_to(&mut self, now: Instant, entry: &Entry, purse: &mut Purse) -> u32 {
         let mut level = entry.granted;
         if level <= entry.promised {
             return entry.promised;
@@ -282,15 +266,16 @@ impl Engine {
                 break;
             }
             let affordable = charge.saturating_add(bytes(purse.free));
-            let promise = machine.plan_within(now, bytes(level), affordable);
+            let promise = machine.plan_within(now, bytes(u64::from(level)), affordable);
             let more = blocks(machine.charge_with(promise).saturating_sub(charge).align_up(Bytes::BLOCK));
             if more <= purse.free {
                 purse.free -= more;
-                purse.returning = purse.returning.saturating_sub((level - entry.promised).saturating_sub(more));
+                purse.returning =
+                    purse.returning.saturating_sub(u64::from(level - entry.promised).saturating_sub(more));
                 self.order(now, entry.id, promise);
                 return level;
             }
-            level = level.saturating_sub(more - purse.free);
+            level = level.saturating_sub(of_one(more - purse.free));
         }
         entry.promised
     }
@@ -332,24 +317,27 @@ impl Engine {
     /// Asks back what is short and not coming yet, from everybody's surplus in
     /// proportion to it; what is only wished, from what nobody will miss.
     fn reclaim(&mut self, now: Instant, entries: &[Entry], purse: &Purse) {
-        let surplus = if purse.short > 0 { Entry::surplus } else { Entry::idle_surplus };
         let wanted = (purse.short + purse.wished).saturating_sub(purse.returning);
         if wanted == 0 {
             return;
         }
-        let giving: Vec<_> =
-            entries.iter().map(|entry| (entry, surplus(entry))).filter(|(_, most)| *most > 0).collect();
-        let all: u64 = giving.iter().map(|(_, most)| most).sum();
+        let surplus = |entry: &Entry| if purse.short > 0 { entry.surplus() } else { entry.idle_surplus() };
+        let (mut all, mut giving) = (0, 0);
+        for surplus in entries.iter().map(surplus) {
+            all += u64::from(surplus);
+            giving += usize::from(surplus > 0);
+        }
+        self.effects.reserve(giving); // growing it by and by copies it several times
         let wanted = wanted.min(all);
         let mut missing = wanted;
-        for (entry, most) in giving {
-            let (whole, remainder) = fraction(most, wanted, all);
+        for (entry, surplus) in entries.iter().map(|entry| (entry, surplus(entry))).filter(|(_, most)| *most > 0) {
+            let (whole, remainder) = fraction(u64::from(surplus), wanted, all);
             let part = (whole + u64::from(remainder > 0)).min(missing);
             if part == 0 {
                 break;
             }
             missing -= part;
-            self.shrink_to(now, entry.id, bytes(entry.promised - part));
+            self.shrink_to(now, entry.id, bytes(u64::from(entry.promised) - part));
         }
     }
 
