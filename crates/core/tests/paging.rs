@@ -14,7 +14,7 @@ use world::{Guest, OVERHEAD, World, hand::Hand, mib, settings, world};
 /// needs all the rest.
 fn full() -> (World, VmId, VmId) {
     let mut world = world(2048 + 64);
-    let engine = std::mem::replace(&mut world.engine, dynmem_core::Engine::new(world.config));
+    let engine = std::mem::replace(&mut world.engine, Engine::new(world.config));
     world.engine = engine.with_smart_paging(true);
     let vm = world.running(settings(128, 1024, 2048), 40);
     let busy = world.running(settings(128, 1024, 2048), 40);
@@ -53,7 +53,7 @@ fn a_restart_without_memory_pages_and_shrinks_out_of_its_file() {
 #[test]
 fn a_host_that_can_not_page_holds_the_restart() {
     let (mut world, vm, _) = full();
-    let engine = std::mem::replace(&mut world.engine, dynmem_core::Engine::new(world.config));
+    let engine = std::mem::replace(&mut world.engine, Engine::new(world.config));
     world.engine = engine.with_smart_paging(false);
     world.send(vm, Event::Restart { grace_ms: None });
     world.advance(30_000);
@@ -182,7 +182,7 @@ fn a_file_is_overdue_after_ten_minutes_told_once_and_lets_the_next_one_pass() {
 #[test]
 fn restarts_that_wait_for_each_other_page_one_after_the_other() {
     let mut world = world(2048 + 96);
-    let engine = std::mem::replace(&mut world.engine, dynmem_core::Engine::new(world.config));
+    let engine = std::mem::replace(&mut world.engine, Engine::new(world.config));
     world.engine = engine.with_smart_paging(true);
     let vms = [0, 1].map(|_| world.running(settings(128, 640, 2048), 40));
     let busy = world.running(settings(128, 640, 2048), 40);
@@ -224,7 +224,7 @@ fn the_next_engine_goes_on_where_the_last_one_paged() {
     world.guest_mut(vm).stuck = true;
     world.send(vm, Event::Restart { grace_ms: None });
     world.advance(5_000);
-    world.engine = dynmem_core::Engine::new(world.config).with_smart_paging(true);
+    world.engine = Engine::new(world.config).with_smart_paging(true);
     world.recovering = true;
     for id in [vm, busy] {
         let guest = world.guest(id).clone();
@@ -244,7 +244,7 @@ fn a_machine_that_was_found_paging_and_silent_keeps_to_its_promise() {
     world.guest_mut(vm).stuck = true;
     world.send(vm, Event::Restart { grace_ms: None });
     world.advance(5_000);
-    world.engine = dynmem_core::Engine::new(world.config).with_smart_paging(true);
+    world.engine = Engine::new(world.config).with_smart_paging(true);
     world.recovering = true;
     for id in [vm, busy] {
         let Guest { devices, file: paging, settings, .. } = world.guest(id).clone();

@@ -402,7 +402,7 @@ impl Engine {
         let paging = before.paging.take();
         let resets = true;
         vm.machine =
-            Some(Machine { pages, resets, promise, revoked, counters, revoked_at, high_water, paging, ..fresh });
+            Some(Machine { paging, promise, revoked, revoked_at, pages, resets, counters, high_water, ..fresh });
         vm.state = VmState::Booting;
         vm.reason = None;
         self.effects.push(Effect::Order { vm: id, balloon: order.balloon, plugged: order.plugged });

@@ -18,6 +18,7 @@ use super::{Engine, PendingStart};
 use crate::{
     DeviceFacts, Effect, Instant, NoticeKind, Paged, Refusal, VmId, VmState,
     ledger::Promise,
+    moment::Moment,
     paging::{OVERDUE_MS, Paging, Phase, RETRY_MS},
     vm::{Machine, Vm},
 };
@@ -38,7 +39,7 @@ impl Engine {
             other != id && paging.is_some_and(|paging| !paging.overdue)
         };
         let Some(vm) = self.vm(id) else { return false };
-        let rested = vm.paging_refused_at.is_none_or(|at| now.millis_since(at) >= RETRY_MS);
+        let rested = vm.paging_refused_at.get().is_none_or(|at| now.millis_since(at) >= RETRY_MS);
         // A static VM would never shrink out of its file.
         self.smart_paging && vm.settings.dynamic && rested && !self.each().any(occupies)
     }
@@ -106,7 +107,7 @@ impl Engine {
             self.effects.push(Effect::Order { vm: id, balloon: held.balloon, plugged: held.plugged });
         }
         let Some(vm) = self.vm_mut(id) else { return };
-        vm.paging_refused_at = Some(now);
+        vm.paging_refused_at = Moment::at(now);
         let refusal = Refusal::PagingFailed { name, missing: file, reason };
         vm.reason = Some(refusal.to_string());
         self.due = true;

@@ -70,7 +70,7 @@ impl Engine {
     /// The machine is gone, and all of it is in a file.
     pub(super) fn saved(&mut self, id: VmId, devices: DeviceFacts) {
         let Some(vm) = self.vm_mut(id) else { return };
-        vm.saved = Some(devices);
+        vm.saved = Some(Box::new(devices));
         vm.state = VmState::Saved;
         vm.reason = None;
         let held = devices.assigned();
@@ -82,7 +82,7 @@ impl Engine {
     /// A VM was found saved.
     pub(super) fn found_saved(&mut self, id: VmId, devices: DeviceFacts) {
         if let Some(vm) = self.vm_mut(id).filter(|vm| vm.state == VmState::Off && vm.machine.is_none()) {
-            vm.saved = Some(devices);
+            vm.saved = Some(Box::new(devices));
             vm.state = VmState::Saved;
         }
     }
@@ -100,7 +100,7 @@ impl Engine {
     /// Memory for this saved VM is there: charge it and go.
     pub(super) fn admit_saved(&mut self, now: Instant, id: VmId, overhead: Bytes) {
         let Some(vm) = self.vm_mut(id) else { return };
-        let Some(devices) = vm.saved else { return };
+        let Some(devices) = vm.saved.as_deref().copied() else { return };
         let devices = DeviceFacts { overhead: devices.overhead.max(overhead), ..devices };
         vm.machine = Some(Machine::new(now, devices));
         vm.reason = None;

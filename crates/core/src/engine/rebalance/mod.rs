@@ -25,6 +25,7 @@ use super::{Engine, PendingStart};
 use crate::{
     Instant, VmId, VmState,
     share::{fraction, share_among},
+    vm::Machine,
 };
 
 /// For so long after somebody was short, headroom waits: reclaim is patient.
@@ -33,6 +34,9 @@ const PATIENCE_MS: u64 = 5_000;
 const HEADROOM_STEP: u64 = 16;
 /// A start that waits longer than this for reclaimed memory is refused.
 const START_PATIENCE_MS: u64 = 120_000;
+/// Before orders, so many machines are looked at together: then the processor
+/// waits for their memory once, and not for one after another.
+const AT_ONCE: usize = 16;
 
 /// Grants `growing` VMs the level that `rank` says, zero for nothing: in full if
 /// that fits, else what is free by weight. Memory on its way back from a VM is
@@ -125,7 +129,7 @@ impl Engine {
         let waiting = self.serve_restarts(now, restarts, &mut purse);
         self.relieve_paging(now, &paging, &mut purse);
         grant(&mut growing, &mut purse, |entry| entry.entitled);
-        self.order_growth(now, growing, &mut purse);
+        self.order_growth(now, &mut growing, &mut purse);
         // Only surplus above target is touched for a start; a stuck VM's target is what it holds.
         self.admit_starts(now, &mut purse, room.saturating_sub(targets).saturating_sub(reset_needs));
         if purse.short > 0 || !plenty {
@@ -157,7 +161,8 @@ impl Engine {
         grant(&mut hoping, purse, |entry| entry.hope);
         for entry in hoping {
             purse.free += u64::from(entry.granted.saturating_sub(entry.covered));
-            let reached = self.grow_to(now, entry, purse);
+            let charge = self.machine(entry.id).map_or(Bytes::ZERO, Machine::charge);
+            let reached = self.grow_to(now, entry, charge, purse);
             purse.wished += u64::from(entry.hope.saturating_sub(reached.max(entry.covered)));
             entry.promised = reached;
         }
@@ -231,36 +236,48 @@ impl Engine {
         Survey { entries, purse, room, needs, demands, targets, slack, surge_max: blocks(surge_max), resets, paging }
     }
 
+    /// The charges of some machines, at most [`AT_ONCE`].
+    fn charges<'a>(&self, some: impl Iterator<Item = &'a Entry>) -> [Bytes; AT_ONCE] {
+        let mut charges = [Bytes::ZERO; AT_ONCE];
+        for (charge, entry) in charges.iter_mut().zip(some) {
+            *charge = self.machine(entry.id).map_or(Bytes::ZERO, Machine::charge);
+        }
+        charges
+    }
+
     /// Orders what the entries were granted, and counts what they still lack.
-    fn order_growth(&mut self, now: Instant, growing: Vec<&mut Entry>, purse: &mut Purse) {
+    fn order_growth(&mut self, now: Instant, growing: &mut [&mut Entry], purse: &mut Purse) {
         self.effects.reserve(growing.len());
-        for entry in growing {
-            let wanted = entry.entitled;
-            purse.free += u64::from(entry.granted.saturating_sub(entry.covered));
-            let reached = self.grow_to(now, entry, purse);
-            purse.short += u64::from(wanted.saturating_sub(reached.max(entry.covered)));
-            // What was set aside for it is spent now, or free again.
-            entry.granted = 0;
-            let waits = reached < wanted;
-            if reached == entry.promised && waits == entry.waiting {
-                continue; // nothing has changed: its machine needn't be looked at
+        for some in growing.chunks_mut(AT_ONCE) {
+            let charges = self.charges(some.iter().map(|entry| &**entry));
+            for (entry, charge) in some.iter_mut().zip(charges) {
+                let wanted = entry.entitled;
+                purse.free += u64::from(entry.granted.saturating_sub(entry.covered));
+                let reached = self.grow_to(now, entry, charge, purse);
+                purse.short += u64::from(wanted.saturating_sub(reached.max(entry.covered)));
+                // What was set aside for it is spent now, or free again.
+                entry.granted = 0;
+                let waits = reached < wanted;
+                if reached == entry.promised && waits == entry.waiting {
+                    continue; // nothing has changed: its machine needn't be looked at
+                }
+                entry.promised = reached;
+                let Some(machine) = self.vm_mut(entry.id).and_then(|vm| vm.machine.as_mut()) else { continue };
+                machine.waiting = waits;
+                entry.covered = of_one(blocks(machine.charge().saturating_sub(machine.devices.overhead)));
             }
-            entry.promised = reached;
-            let Some(machine) = self.vm_mut(entry.id).and_then(|vm| vm.machine.as_mut()) else { continue };
-            machine.waiting = waits;
-            entry.covered = of_one(blocks(machine.charge().saturating_sub(machine.devices.overhead)));
         }
     }
 
     /// Orders what was granted, or as much of it as is really free: the two
     /// devices move in whole steps, and while they trade places both count.
-    fn grow_to(&mut self, now: Instant, entry: &Entry, purse: &mut Purse) -> u32 {
+    /// `charge`: the machine's own, before.
+    fn grow_to(&mut self, now: Instant, entry: &Entry, charge: Bytes, purse: &mut Purse) -> u32 {
         let mut level = entry.granted;
         if level <= entry.promised {
             return entry.promised;
         }
         let Some(machine) = self.machine(entry.id) else { return entry.promised };
-        let charge = machine.charge();
         for _ in 0..4 {
             if level <= entry.promised {
                 break;
@@ -322,28 +339,28 @@ impl Engine {
             return;
         }
         let surplus = |entry: &Entry| if purse.short > 0 { entry.surplus() } else { entry.idle_surplus() };
-        let (mut all, mut giving) = (0, 0);
-        for surplus in entries.iter().map(surplus) {
-            all += u64::from(surplus);
-            giving += usize::from(surplus > 0);
-        }
-        self.effects.reserve(giving); // growing it by and by copies it several times
+        let mut giving = Vec::with_capacity(entries.len());
+        giving.extend(entries.iter().filter(|entry| surplus(entry) > 0));
+        self.effects.reserve(giving.len()); // growing it by and by copies it several times
+        let all: u64 = giving.iter().map(|entry| u64::from(surplus(entry))).sum();
         let wanted = wanted.min(all);
         let mut missing = wanted;
-        for (entry, surplus) in entries.iter().map(|entry| (entry, surplus(entry))).filter(|(_, most)| *most > 0) {
-            let (whole, remainder) = fraction(u64::from(surplus), wanted, all);
-            let part = (whole + u64::from(remainder > 0)).min(missing);
-            if part == 0 {
-                break;
+        for some in giving.chunks(AT_ONCE) {
+            let charges = self.charges(some.iter().copied());
+            for (entry, charge) in some.iter().zip(charges) {
+                let (whole, remainder) = fraction(u64::from(surplus(entry)), wanted, all);
+                let part = (whole + u64::from(remainder > 0)).min(missing);
+                if part == 0 {
+                    return;
+                }
+                missing -= part;
+                self.shrink_to(now, entry.id, bytes(u64::from(entry.promised) - part), charge);
             }
-            missing -= part;
-            self.shrink_to(now, entry.id, bytes(u64::from(entry.promised) - part));
         }
     }
 
-    fn shrink_to(&mut self, now: Instant, id: VmId, level: Bytes) {
+    fn shrink_to(&mut self, now: Instant, id: VmId, level: Bytes, charge: Bytes) {
         let Some(machine) = self.machine(id) else { return };
-        let charge = machine.charge();
         let promise = machine.plan_within(now, level, charge);
         if machine.charge_with(promise) <= charge {
             self.order(now, id, promise);
