@@ -46,6 +46,8 @@ pub struct HostView {
     pub under_pressure: bool,
     /// Whether machines are limited to what they were lent.
     pub memory_limits: MemoryLimits,
+    /// Whether restarts without memory get through.
+    pub smart_paging: HostPagingView,
     /// Definitions that could not be read. The other VMs are not affected.
     pub damaged_definitions: Vec<DamagedDefinition>,
 }
@@ -69,6 +71,20 @@ pub enum MemoryLimits {
         /// Why, a sentence.
         reason: String,
     },
+}
+
+/// Whether a VM can restart on a file where there is no memory for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HostPagingView {
+    /// Whether this host can do it.
+    pub possible: bool,
+    /// Where the files are made, unless a VM has a folder of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub folder: Option<PathBuf>,
+    /// Why it is not possible, or what deserves attention; a sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remark: Option<String>,
 }
 
 /// What was done for all VMs since the daemon was started.

@@ -4,18 +4,21 @@
 //! made: memory that is in use must not be lent again.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
 
-use dynmem_core::DeviceFacts;
+use dynmem_core::{DeviceFacts, Paged};
 use dynmem_definition::VmDefinition;
 use dynmem_hypervisor::{AttachError, Hypervisor, Machine, MachineRecord, RunDir, RunState};
 use dynmem_units::Bytes;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::{JoinError, JoinSet, spawn_blocking};
 
-use crate::driver::{Attached, Lost, MachineInfo, devices_of};
+use crate::{
+    driver::{Attached, Lost, MachineInfo, devices_of},
+    paging::{Place, remembered},
+};
 
 /// Directories that are looked into.
 const DIRECTORIES_MAX: usize = 100_000;
@@ -28,6 +31,8 @@ pub(crate) struct Found {
     pub(crate) paused: bool,
     /// Whether `devices` is what it holds, or the most that it may hold.
     pub(crate) known: bool,
+    /// How its memory is parted, if its smart paging file is still in use.
+    pub(crate) paging: Option<Paged>,
     pub(crate) info: MachineInfo,
     pub(crate) attached: Attached,
 }
@@ -41,10 +46,18 @@ pub(crate) struct Adoption {
     pub(crate) complaints: Vec<String>,
     /// Memory that is in use by machines that can't be adopted.
     pub(crate) out_of_reach: Bytes,
+    /// The names of their VMs.
+    left_alone: BTreeSet<String>,
 }
 
 /// Looks for machines under `run_root`; those of `definitions` can be adopted.
-pub(crate) async fn look(hypervisor: &Hypervisor, run_root: &Path, definitions: &[VmDefinition]) -> Adoption {
+/// Smart paging files (`paging_root`) whose machines are gone are given up.
+pub(crate) async fn look(
+    hypervisor: &Hypervisor,
+    run_root: &Path,
+    paging_root: &Path,
+    definitions: &[VmDefinition],
+) -> Adoption {
     let mut adoption = Adoption::default();
     let mut looking = JoinSet::new();
     for (name, run_dir) in directories(run_root) {
@@ -63,6 +76,9 @@ pub(crate) async fn look(hypervisor: &Hypervisor, run_root: &Path, definitions: 
     }
     while let Some(looked) = looking.join_next().await {
         adoption.take(looked);
+    }
+    for name in remembered(paging_root) {
+        adoption.take_paging(&name, Place::new(paging_root, None, &name)).await;
     }
     adoption
 }
@@ -90,7 +106,7 @@ impl Adoption {
             (Ok(Some(found)), None) => {
                 let pid = found.info.pid.map_or_else(String::new, |pid| format!(" as process {pid}"));
                 let held = found.devices.assigned().saturating_add(found.devices.overhead);
-                self.leave_alone(held, &format!(
+                self.leave_alone(name.clone(), held, &format!(
                     "A machine of {name} runs{pid} in {}, and no definition of {name} can be read: it is left alone",
                     run_dir.display()
                 ));
@@ -98,15 +114,37 @@ impl Adoption {
             (Err(error @ AttachError::Remains { .. }), _) => {
                 self.complaints.push(format!("No machine of {name} runs any more, and it could not be cleared away: {error}"));
             }
-            (Err(error), reach) => self.leave_alone(reach.unwrap_or_default(), &format!(
+            (Err(error), reach) => self.leave_alone(name.clone(), reach.unwrap_or_default(), &format!(
                 "A machine of {name} may run in {}, and can't be taken over: {error}. If no QEMU works there, remove the directory; else end that QEMU first; then start the daemon again. Until then the machine is left alone",
                 run_dir.display()
             )),
         }
     }
 
+    /// The machine that was found has its file; one that is gone needs none.
+    /// What nobody knows about is left alone with its machine.
+    async fn take_paging(&mut self, name: &str, place: Place) {
+        if self.left_alone.contains(name) {
+            return;
+        }
+        let found = self.found.get_mut(name);
+        let gone = found.is_none();
+        let looking = spawn_blocking(move || if gone { place.clear().map(|()| None) } else { place.find() });
+        match (looking.await, found) {
+            (Ok(Ok(file)), Some(found)) => found.paging = file.map(|file| file.paged()),
+            (Ok(Ok(_)), None) => {}
+            (Ok(Err(error)), _) => {
+                self.complaints.push(format!("The smart paging file of {name} is of no use and stays: {error}"));
+            }
+            (Err(error), _) => {
+                self.complaints.push(format!("Could not look for the smart paging file of {name}: {error}"));
+            }
+        }
+    }
+
     /// What nobody here can take back is not lent again.
-    fn leave_alone(&mut self, held: Bytes, why: &str) {
+    fn leave_alone(&mut self, name: String, held: Bytes, why: &str) {
+        self.left_alone.insert(name);
         self.out_of_reach = self.out_of_reach.saturating_add(held);
         let mib = held.mib();
         self.complaints
@@ -149,7 +187,14 @@ async fn take_over(
     };
     let info = MachineInfo::new(&record, &RunDir::new(run_dir), pid);
     let attached = Attached::Lost(Lost { run_dir: run_dir.to_owned(), reason, launching: false });
-    Ok(Some(Found { devices: at_worst(&record, definition), paused: false, known: false, info, attached }))
+    Ok(Some(Found {
+        devices: at_worst(&record, definition),
+        paused: false,
+        known: false,
+        paging: None,
+        info,
+        attached,
+    }))
 }
 
 async fn with_facts(mut machine: Machine, definition: Option<&VmDefinition>) -> Found {
@@ -158,7 +203,8 @@ async fn with_facts(mut machine: Machine, definition: Option<&VmDefinition>) -> 
         Err(_) => (at_worst(machine.record(), definition), false),
     };
     let paused = matches!(machine.state().await, Ok(RunState::Paused | RunState::Stopped));
-    Found { devices, paused, known, info: MachineInfo::of(&machine), attached: Attached::Control(Box::new(machine)) }
+    let info = MachineInfo::of(&machine);
+    Found { devices, paused, known, paging: None, info, attached: Attached::Control(Box::new(machine)) }
 }
 
 /// What a machine that can't be asked may hold: all that its VM may have.

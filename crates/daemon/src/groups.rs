@@ -54,6 +54,12 @@ impl Groups {
         &self.folder
     }
 
+    /// Whether the kernel counts swap, so that one machine can be allowed some
+    /// and the others none.
+    pub(crate) fn limit_swap(&self) -> bool {
+        ["memory.swap.max", "memory.memsw.limit_in_bytes"].iter().any(|name| self.folder.join(name).exists())
+    }
+
     /// A machine's group, made if need be.
     pub(crate) fn make(&self, name: &str) -> Result<MemoryGroup, GroupError> {
         self.cgroups.create_group(&self.parent, name)

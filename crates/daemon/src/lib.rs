@@ -13,7 +13,8 @@
 //! bounded channels. The rooms, in the order in which data goes through them:
 //! `agent_link`, `driver`, `host` (facts) → `supervisor` → `driver` (orders),
 //! `log` (events), `views` and `http` (people). `adopt` finds machines that an
-//! earlier daemon left, `instance` makes sure that there is one daemon.
+//! earlier daemon left, `instance` makes sure that there is one daemon,
+//! `paging` keeps the smart paging files.
 //!
 //! Ending the daemon, in whatever way, ends no machine.
 
@@ -29,6 +30,7 @@ mod host;
 mod http;
 mod instance;
 mod log;
+mod paging;
 mod serve;
 mod supervisor;
 mod systemd;

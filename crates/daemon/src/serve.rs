@@ -3,10 +3,10 @@
 use std::{collections::BTreeMap, future::Future, path::Path, sync::Arc, thread::JoinHandle, time::Duration};
 
 use anyhow::{Context as _, anyhow};
-use dynmem_api::{DamagedDefinition, MemoryLimits};
+use dynmem_api::{DamagedDefinition, HostPagingView, MemoryLimits};
 use dynmem_core::{Engine, HostConfig};
 use dynmem_hypervisor::{Hypervisor, Qemu, fake::FakeHost};
-use dynmem_linux::HostReader;
+use dynmem_linux::{HostReader, may_swap};
 use dynmem_store::{Definitions, EventLog, Loaded};
 use rustix::process::geteuid;
 use tokio::{
@@ -24,6 +24,7 @@ use crate::{
     host, http,
     instance::{ApiSocket, StateLock},
     log::{self, Log},
+    paging,
     supervisor::{Commands, Parts, Snapshot, Supervisor},
     systemd,
     views::HostParts,
@@ -180,7 +181,8 @@ async fn supervise(
         log.record(None, "definition-damaged", damage.to_string(), &[]);
     }
     let run_root = config.state_dir.join("run");
-    let mut adoption = adopt::look(&hypervisor, &run_root, &loaded).await;
+    let paging_root = config.state_dir.join("paging");
+    let mut adoption = adopt::look(&hypervisor, &run_root, &paging_root, &loaded).await;
     for complaint in adoption.complaints.drain(..) {
         log.record(None, "orphan", complaint, &[]);
     }
@@ -195,6 +197,7 @@ async fn supervise(
         accelerator: hypervisor.accelerator().to_string(),
         qemu_version: hypervisor.version().to_owned(),
         memory_limits,
+        smart_paging: smart_paging(&paging_root, &hypervisor, groups.as_ref()),
         damaged: (damaged.iter())
             .map(|damage| DamagedDefinition { path: damage.path.clone(), error: damage.to_string() })
             .collect(),
@@ -202,12 +205,13 @@ async fn supervise(
     // What nobody here can take back is as good as the host's own.
     let reserve = host_config.reserve.saturating_add(adoption.out_of_reach).min(host_config.memory);
     let mut supervisor = Supervisor::new(Parts {
-        engine: Engine::new(HostConfig { reserve, ..host_config }),
+        engine: Engine::new(HostConfig { reserve, ..host_config }).with_smart_paging(host.smart_paging.possible),
         clock: Clock::start(),
         hypervisor,
         groups: groups.map(Arc::new),
         definitions: Arc::new(definitions),
         run_root,
+        paging_root,
         log,
         autostarts,
         host,
@@ -220,4 +224,28 @@ async fn supervise(
         supervisor.take_in(definition, found);
     }
     Ok((supervisor, commands, seen, facts))
+}
+
+/// Whether this host can page machines to files; and why not, or what is to be
+/// said of the folder where they are made.
+fn smart_paging(folder: &Path, hypervisor: &Hypervisor, groups: Option<&Groups>) -> HostPagingView {
+    // An imitated machine has nothing that could be confined.
+    let confines = groups.is_some_and(Groups::limit_swap) || !hypervisor.has_processes();
+    let (possible, remark) = if !may_swap() {
+        (
+            false,
+            Some(
+                "The kernel does not let this daemon use swap files: that takes root, outside of a container"
+                    .to_owned(),
+            ),
+        )
+    } else if !confines {
+        (false, Some("There are no memory groups that can let one machine swap and the others not".to_owned()))
+    } else if paging::is_on_system_disk(folder) {
+        let remark = "its files are made in {}, on the system disk: a folder elsewhere lets the host keep its pace";
+        (true, Some(remark.replace("{}", &folder.to_string_lossy())))
+    } else {
+        (true, None)
+    };
+    HostPagingView { possible, folder: Some(folder.to_owned()), remark }
 }

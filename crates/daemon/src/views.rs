@@ -2,10 +2,12 @@
 //! machine's particulars become the API's views. A new counter is added here
 //! and in `dynmem-api`.
 
+use std::path::PathBuf;
+
 use dynmem_agent_protocol::Assigned;
 use dynmem_api::{
-    AutostartView, DamagedDefinition, DriverView, HostCounters, HostView, Integration, MemoryLimits, MemoryStatus, SettingsView,
-    SmartPagingView, VmCounters, VmState, VmView,
+    AutostartView, DamagedDefinition, DriverView, HostCounters, HostPagingView, HostView, Integration, MemoryLimits,
+    MemoryStatus, SettingsView, SmartPagingView, VmCounters, VmState, VmView,
 };
 use dynmem_core::{DriverSnapshot, HostSnapshot, MemorySettings, ReportSource, VmSnapshot};
 use dynmem_units::Percent;
@@ -28,6 +30,8 @@ pub(crate) struct MachineParts<'a> {
     /// What is wrong with the connection to the machine.
     pub(crate) trouble: Option<&'a str>,
     pub(crate) agent: AgentStatus,
+    /// Where its smart paging file is, or would be.
+    pub(crate) paging_path: Option<PathBuf>,
 }
 
 /// What is known about the host besides the engine's part.
@@ -37,6 +41,7 @@ pub(crate) struct HostParts {
     pub(crate) qemu_version: String,
     pub(crate) memory_limits: MemoryLimits,
     pub(crate) damaged: Vec<DamagedDefinition>,
+    pub(crate) smart_paging: HostPagingView,
 }
 
 /// One VM at `now_unix_ms`.
@@ -73,7 +78,7 @@ pub(crate) fn vm_view(vm: &VmSnapshot, vcpus: u32, parts: &MachineParts<'_>, now
         driver: driver(vm, uptime_seconds.unwrap_or(0)),
         settings: SettingsView::from(&vm.settings),
         autostart: AutostartView::default(), // whoever knows the definition fills it in
-        smart_paging: SmartPagingView::default(),
+        smart_paging: smart_paging(vm, parts),
         console_path: info.map(|info| info.console.clone()),
         monitor_path: info.map(|info| info.monitor.clone()),
         pid: info.and_then(|info| info.pid),
@@ -109,6 +114,7 @@ pub(crate) fn host_view(host: &HostSnapshot, vms: &[VmView], parts: &HostParts) 
         qemu_version: parts.qemu_version.clone(),
         under_pressure: host.under_pressure,
         memory_limits: parts.memory_limits.clone(),
+        smart_paging: parts.smart_paging.clone(),
         damaged_definitions: parts.damaged.clone(),
     }
 }
@@ -124,6 +130,15 @@ pub(crate) fn assigned_message(vm: &VmSnapshot) -> Assigned {
         target_bytes: vm.target,
         minimum_bytes: minimum,
         maximum_bytes: maximum,
+    }
+}
+
+fn smart_paging(vm: &VmSnapshot, parts: &MachineParts<'_>) -> SmartPagingView {
+    SmartPagingView {
+        path: parts.paging_path.clone(),
+        in_use: vm.paging.is_some(),
+        file_bytes: vm.paging.map(|paging| paging.file),
+        used_bytes: vm.paging.map(|paging| paging.used).unwrap_or_default(),
     }
 }
 

@@ -85,6 +85,11 @@ impl Hypervisor {
         }
     }
 
+    /// Whether its machines are processes of their own.
+    pub fn has_processes(&self) -> bool {
+        matches!(self, Self::Qemu(_))
+    }
+
     /// What `accelerator = "auto"` means here.
     pub fn accelerator(&self) -> ChosenAccelerator {
         match self {

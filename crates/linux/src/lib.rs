@@ -33,4 +33,4 @@ pub use meminfo::MemoryInfo;
 pub use pressure::{MemoryPressure, Stall};
 pub use process::ProcessFacts;
 pub use reader::{HostReader, HostSample, ReadError};
-pub use swap::{SwapArea, SwapError, SwapFile};
+pub use swap::{SwapArea, SwapError, SwapFile, may_swap};

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use dynmem_linux::{HostReader, SwapError, SwapFile};
+use dynmem_linux::{HostReader, SwapError, SwapFile, may_swap};
 use dynmem_units::Bytes;
 use tempfile::TempDir;
 
@@ -46,10 +46,14 @@ fn active(path: &Path) -> Option<SwapFile> {
     let file = SwapFile::create(path, SIZE).expect("room for it");
     match file.activate() {
         Err(error @ (SwapError::NotPermitted(_) | SwapError::Unsuitable { .. })) => {
+            assert!(!may_swap() || matches!(error, SwapError::Unsuitable { .. }));
             eprintln!("SKIPPED: {error}");
             None
         }
-        outcome => outcome.map(|()| Some(file)).expect("a file that the kernel likes"),
+        outcome => {
+            assert!(may_swap());
+            outcome.map(|()| Some(file)).expect("a file that the kernel likes")
+        }
     }
 }
 

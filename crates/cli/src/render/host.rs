@@ -1,6 +1,6 @@
 //! The host in full.
 
-use dynmem_api::{HostView, MemoryLimits};
+use dynmem_api::{HostPagingView, HostView, MemoryLimits};
 use serde::Serialize;
 
 use super::{Show, Style, pairs, size::human, vm::moved};
@@ -37,6 +37,7 @@ impl Show for Host<'_> {
                 ("Memory limits", limits(&host.memory_limits)),
                 ("Accelerator", host.accelerator.clone()),
                 ("QEMU", host.qemu_version.clone()),
+                ("Smart paging", smart_paging(&host.smart_paging)),
             ]),
         ];
         let damaged: Vec<_> = host
@@ -56,6 +57,11 @@ fn limits(limits: &MemoryLimits) -> String {
         MemoryLimits::On { folder } => format!("in {}", folder.display()),
         MemoryLimits::Unavailable { reason } => format!("none: {reason}"),
     }
+}
+
+fn smart_paging(paging: &HostPagingView) -> String {
+    let word = if paging.possible { "possible" } else { "not possible" };
+    paging.remark.as_ref().map_or_else(|| word.to_owned(), |remark| format!("{word}: {remark}"))
 }
 
 #[cfg(test)]
@@ -88,6 +94,7 @@ Host health     short of memory
 Memory limits   in /sys/fs/cgroup/dynmem/0123456789abcdef
 Accelerator     kvm
 QEMU            7.2.0
+Smart paging    possible: its files are on the system disk
 
 Damaged definition  /var/lib/dynmem/vms/x.toml: Line 3: what is this"
         );

@@ -50,6 +50,7 @@ pub(super) fn host() -> HostView {
         "stall_percent": 3, "counters": {"added_bytes": 1024 * MIB, "add_operations": 3},
         "accelerator": "kvm", "qemu_version": "7.2.0", "under_pressure": true,
         "memory_limits": {"state": "on", "folder": "/sys/fs/cgroup/dynmem/0123456789abcdef"},
+        "smart_paging": {"possible": true, "folder": "/p", "remark": "its files are on the system disk"},
         "damaged_definitions": [{"path": "/var/lib/dynmem/vms/x.toml", "error": "Line 3: what is this"}]
     }))
     .expect("a view")

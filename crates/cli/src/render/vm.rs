@@ -1,7 +1,9 @@
 //! VMs as a table of Hyper-V's columns, as a table of settings, and one in
 //! full.
 
-use dynmem_api::{AutostartView, DriverView, Integration, MemoryStatus, SettingsView, VmState, VmView};
+use dynmem_api::{
+    AutostartView, DriverView, Integration, MemoryStatus, SettingsView, SmartPagingView, VmState, VmView,
+};
 use dynmem_units::{Bytes, Percent};
 use serde::Serialize;
 
@@ -198,9 +200,10 @@ fn overhead(vm: &VmView) -> String {
 
 fn settings(vm: &VmView) -> Vec<(&'static str, String)> {
     let paging = match (&vm.smart_paging.path, vm.smart_paging.in_use) {
-        (Some(path), true) => format!("{} (in use)", path.display()),
+        (Some(path), true) => format!("{}, in use: {}", path.display(), paging_use(&vm.smart_paging)),
         (Some(path), false) => path.display().to_string(),
-        (None, in_use) => if in_use { "in use" } else { "" }.to_owned(),
+        (None, true) => format!("in use: {}", paging_use(&vm.smart_paging)),
+        (None, false) => String::new(),
     };
     vec![
         ("Dynamic", on_off(vm.settings.dynamic).to_owned()),
@@ -213,6 +216,12 @@ fn settings(vm: &VmView) -> Vec<(&'static str, String)> {
         ("Smart paging", paging),
         ("Autostart", autostart_sentence(&vm.autostart)),
     ]
+}
+
+/// `120 MiB of 512 MiB`.
+fn paging_use(paging: &SmartPagingView) -> String {
+    let size = paging.file_bytes.map(|size| format!(" of {}", human(size)));
+    format!("{}{}", human(paging.used_bytes), size.unwrap_or_default())
 }
 
 fn counters(vm: &VmView) -> Vec<(&'static str, String)> {
@@ -332,7 +341,12 @@ db     off       0%         0        0                        off        2 GiB  
         let mut vm = samples::running();
         vm.memory_status = Some(MemoryStatus::Low);
         vm.driver = DriverView::Frozen { reason: "The balloon does not move".into(), since_seconds: 75 };
-        vm.smart_paging.in_use = true;
+        vm.smart_paging = SmartPagingView {
+            in_use: true,
+            file_bytes: Some(Bytes::from_mib(512)),
+            used_bytes: Bytes::from_mib(120),
+            ..vm.smart_paging
+        };
         let text = VmList(std::slice::from_ref(&vm)).text(&Style::default());
         for word in ["low", "frozen", "in use"] {
             assert!(text.contains(word), "{word} is missing in {text}");
@@ -341,6 +355,7 @@ db     off       0%         0        0                        off        2 GiB  
         assert!(!VmList(std::slice::from_ref(&vm)).text(&Style::default()).contains("frozen"));
         let text = Vm(&vm).text(&Style::default());
         assert!(text.contains("Driver       The balloon does not move (for 00:01:15)"), "{text}");
+        assert!(text.contains("/paging, in use: 120 MiB of 512 MiB\n"), "{text}");
     }
 
     #[test]

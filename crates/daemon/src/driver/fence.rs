@@ -10,13 +10,13 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use dynmem_core::DeviceFacts;
+use dynmem_core::{DeviceFacts, Paged};
 use dynmem_hypervisor::Machine;
 use dynmem_linux::{GroupError, GroupEvents, GroupLimit, HostReader, MemoryGroup};
 use dynmem_units::Bytes;
 use tokio::{
     task::{JoinHandle, spawn_blocking},
-    time::Instant,
+    time::{Instant, sleep},
 };
 
 use super::limit::{Limit, frozen};
@@ -32,6 +32,10 @@ const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// A machine is at its limit when so little is left: the kernel slows it down
 /// before the last byte is taken.
 const NEARLY: Bytes = Bytes::from_mib(4);
+
+/// A limit that has to be set before anything else happens is tried so often.
+const ENFORCE_TRIES: u32 = 10;
+const ENFORCE_PAUSE: Duration = Duration::from_millis(100);
 
 /// What people may know of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -298,6 +302,86 @@ impl Fence {
         if let Some(groups) = &self.groups {
             remove(groups, &self.name).await;
         }
+    }
+}
+
+/// What Smart Paging needs of a fence: see [`Limit::page`].
+impl Fence {
+    /// Lets the machine swap, and lets it hold no more than the rest. Errors are
+    /// sentences; then everything is as before.
+    pub(super) async fn page(&mut self, paged: Paged) -> Result<(), String> {
+        self.limit.page(paged, true);
+        let enforced = self.enforce().await;
+        if enforced.is_err() {
+            self.unpage().await;
+        }
+        enforced
+    }
+
+    /// A machine that was found pages already.
+    pub(super) fn found_paging(&mut self, paged: Paged) {
+        self.limit.page(paged, false);
+        self.start_setting();
+    }
+
+    /// The engine has ordered this: so much may be in memory, if a part is paged.
+    pub(super) fn hold(&mut self, memory: Bytes) {
+        self.limit.hold(memory);
+    }
+
+    /// The held machine is reset: orders are promises again.
+    pub(super) fn reset(&mut self) {
+        self.limit.reset();
+    }
+
+    /// Forbids the machine to swap any more, before what it has swapped is
+    /// fetched back. If that has no room, the kernel would kill the machine
+    /// for it, and this refuses.
+    pub(super) async fn close_file(&mut self, used: Bytes) -> Result<(), String> {
+        let Some((group, limit)) = self.group.as_ref().zip(self.limit.group_limit()) else { return Ok(()) };
+        let held = group.usage().map_err(|error| with_source(&error))?.held;
+        if held.saturating_add(used) > limit.hard {
+            return Err(format!(
+                "it holds {held} in memory and {used} in the file, which is more than the {} that it may hold",
+                limit.hard
+            ));
+        }
+        self.limit.open_file(false);
+        let enforced = self.enforce().await;
+        if enforced.is_err() {
+            self.reopen_file().await;
+        }
+        enforced
+    }
+
+    /// Lets the machine swap again.
+    pub(super) async fn reopen_file(&mut self) {
+        self.limit.open_file(true);
+        self.widen().await;
+    }
+
+    /// There is no file any more.
+    pub(super) async fn unpage(&mut self) {
+        self.limit.unpage();
+        self.widen().await;
+    }
+
+    /// Sets the limit that is wanted now, or says why it can't be.
+    async fn enforce(&mut self) -> Result<(), String> {
+        for _ in 0..ENFORCE_TRIES {
+            self.settle().await;
+            self.set = None; // whatever was set before, and when
+            self.start_setting();
+            self.settle().await;
+            let (Some(_), Some(wanted)) = (&self.group, self.limit.group_limit()) else {
+                return Err(self.view.missing.clone().unwrap_or_else(|| "it runs without a memory limit".to_owned()));
+            };
+            if self.kept == Some(wanted) {
+                return Ok(());
+            }
+            sleep(ENFORCE_PAUSE).await;
+        }
+        Err("the kernel does not take back enough of its memory".to_owned())
     }
 }
 

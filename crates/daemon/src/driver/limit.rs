@@ -16,7 +16,7 @@
 
 use std::collections::VecDeque;
 
-use dynmem_core::DeviceFacts;
+use dynmem_core::{DeviceFacts, Paged};
 use dynmem_linux::GroupLimit;
 use dynmem_units::Bytes;
 
@@ -48,6 +48,21 @@ impl Parts {
     }
 }
 
+/// What may be where, while the machine pages: its devices hold more than its
+/// memory does, and say nothing about it.
+#[derive(Clone, Copy, Debug)]
+struct Paging {
+    /// Guest memory that may be in memory: what was promised last.
+    memory: Bytes,
+    /// The size of the file.
+    file: Bytes,
+    /// Whether more may be put into it.
+    is_open: bool,
+    /// The reset has not happened yet: what is ordered meanwhile is for the
+    /// boot, and no promise.
+    resetting: bool,
+}
+
 /// The limit of one machine.
 #[derive(Clone, Debug)]
 pub(super) struct Limit {
@@ -56,8 +71,8 @@ pub(super) struct Limit {
     guest: Parts,
     /// What it was promised last; of a machine that was found, what it held.
     promised: Option<Parts>,
-    /// Guest memory that may be in a swap file instead.
-    paged: Bytes,
+    /// While a part of the guest's memory may be in a swap file.
+    paging: Option<Paging>,
     own: OwnMemory,
 }
 
@@ -66,13 +81,13 @@ impl Limit {
     /// its plan's overhead.
     pub(super) fn launched(boot: Bytes, estimate: Bytes) -> Self {
         let guest = Parts { balloon: boot, plugged: Bytes::ZERO };
-        Self { guest, promised: Some(guest), paged: Bytes::ZERO, own: OwnMemory::new(estimate) }
+        Self { guest, promised: Some(guest), paging: None, own: OwnMemory::new(estimate) }
     }
 
     /// Of a machine that runs already: what it holds when it is first seen is
     /// its own, as in the ledger.
     pub(super) fn found(estimate: Bytes) -> Self {
-        Self { guest: Parts::UNBOUNDED, promised: None, paged: Bytes::ZERO, own: OwnMemory::new(estimate) }
+        Self { guest: Parts::UNBOUNDED, promised: None, paging: None, own: OwnMemory::new(estimate) }
     }
 
     /// The devices are about to be told to hold so much.
@@ -80,6 +95,41 @@ impl Limit {
         let promised = Parts { balloon, plugged };
         self.promised = Some(promised);
         self.guest = self.guest.each(promised, Bytes::max);
+    }
+
+    /// From now on a part of the guest's memory may be in a file; orders up to
+    /// the next [`Limit::reset`] change nothing about it.
+    pub(super) fn page(&mut self, paged: Paged, resetting: bool) {
+        let Paged { memory, file } = paged;
+        self.paging = Some(Paging { memory, file, is_open: true, resetting });
+    }
+
+    /// The held machine is reset.
+    pub(super) fn reset(&mut self) {
+        if let Some(paging) = &mut self.paging {
+            paging.resetting = false;
+        }
+    }
+
+    /// The engine has ordered this: so much may be in memory, while a part of
+    /// the guest is in a file. What was ordered for the boot may be sent again
+    /// after it, and is no promise then either; so this is not [`Limit::promise`].
+    pub(super) fn hold(&mut self, memory: Bytes) {
+        if let Some(paging) = self.paging.as_mut().filter(|paging| !paging.resetting) {
+            paging.memory = memory;
+        }
+    }
+
+    /// Whether more may be put into the file.
+    pub(super) fn open_file(&mut self, is_open: bool) {
+        if let Some(paging) = &mut self.paging {
+            paging.is_open = is_open;
+        }
+    }
+
+    /// The file is gone.
+    pub(super) fn unpage(&mut self) {
+        self.paging = None;
     }
 
     /// The devices hold so much.
@@ -101,9 +151,13 @@ impl Limit {
 
     /// What the group may hold; `None` while nobody knows.
     pub(super) fn group_limit(&self) -> Option<GroupLimit> {
-        let guest = self.guest.balloon.checked_add(self.guest.plugged)?;
-        // A part that may be in a file need not be in memory as well.
-        let in_memory = guest.saturating_sub(self.paged);
+        let (guest, in_memory) = if let Some(Paging { memory, file, .. }) = self.paging {
+            (memory.saturating_add(file), memory)
+        } else {
+            let guest = self.guest.balloon.checked_add(self.guest.plugged)?;
+            (guest, guest)
+        };
+        let file = self.paging.filter(|paging| paging.is_open).map(|paging| paging.file);
         let (per, bytes) = ROOM_PER_GUEST;
         let room = ROOM.saturating_add(guest.scale(per, bytes));
         let known = in_memory.saturating_add(self.own.allowed());
@@ -111,7 +165,7 @@ impl Limit {
             // Slowed down half-way, killed at the end.
             soft: known.saturating_add(room.scale(1, 2)).align_up(Bytes::BLOCK),
             hard: known.saturating_add(room).align_up(Bytes::BLOCK),
-            swap: self.paged,
+            swap: file.unwrap_or_default(),
         })
     }
 }
@@ -258,16 +312,33 @@ mod tests {
     }
 
     #[test]
-    fn a_part_that_is_paged_may_be_swapped_and_not_held() {
-        let mut limit = ballooned(512);
+    fn a_machine_that_pages_may_hold_its_promise_and_swap_as_much_as_its_file_has() {
+        let mut limit = ballooned(200);
         let before = limit.group_limit().expect("known");
-        limit.paged = mib(200);
-        let paged = limit.group_limit().expect("known");
-        assert_eq!(
-            (paged.hard, paged.soft),
-            (before.hard.saturating_sub(mib(200)), before.soft.saturating_sub(mib(200)))
-        );
-        assert_eq!(paged.swap, mib(200));
+        limit.page(Paged { memory: mib(200), file: mib(312) }, true);
+        let in_memory = |limit: &Limit| limit.group_limit().expect("known").hard.saturating_sub(before.hard);
+        // What the devices are told for the boot is no promise of memory.
+        limit.hold(mib(512));
+        limit.promise(mib(512), Bytes::ZERO);
+        limit.seen(&devices(512, 0));
+        assert!(in_memory(&limit) <= mib(2), "room for the page tables of all of it");
+        assert_eq!(limit.group_limit().expect("known").swap, mib(312));
+        limit.reset();
+        limit.promise(mib(512), Bytes::ZERO); // sent again
+        assert!(in_memory(&limit) <= mib(2));
+        limit.hold(mib(260));
+        limit.promise(mib(260), Bytes::ZERO);
+        limit.seen(&devices(512, 0));
+        assert!((mib(60)..=mib(62)).contains(&in_memory(&limit)), "{:?}", limit.group_limit());
+        // The file is emptied: nothing more comes to it, and the promise stays.
+        limit.seen(&devices(260, 0));
+        limit.open_file(false);
+        assert_eq!(limit.group_limit().expect("known").swap, Bytes::ZERO);
+        assert!((mib(60)..=mib(62)).contains(&in_memory(&limit)));
+        limit.open_file(true);
+        assert_eq!(limit.group_limit().expect("known").swap, mib(312), "it could not be");
+        limit.unpage();
+        assert_eq!((in_memory(&limit), limit.group_limit().expect("known").swap), (mib(60), Bytes::ZERO));
     }
 
     #[test]

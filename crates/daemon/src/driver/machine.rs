@@ -11,7 +11,13 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use super::{Mailbox, Order, OrderKind, fence::Fence, pace::Pace, statistics::Statistics};
+use super::{
+    Mailbox, Order, OrderKind,
+    fence::Fence,
+    pace::Pace,
+    paging::{Outcome, Pager},
+    statistics::Statistics,
+};
 use crate::{
     agent_link::{AgentLink, Limits},
     fact::{FactSender, News},
@@ -32,6 +38,7 @@ enum Wake {
     End,
     Order(Option<Order>),
     Machine(MachineEvent),
+    Paging(Option<Outcome>),
     Look,
 }
 
@@ -48,9 +55,9 @@ struct Ending {
 
 /// A driver with its machine.
 pub(super) struct Driver {
-    machine: Machine,
-    fence: Fence,
-    facts: FactSender,
+    pub(super) machine: Machine,
+    pub(super) fence: Fence,
+    pub(super) facts: FactSender,
     mailbox: Mailbox,
     pace: Pace,
     statistics: Statistics,
@@ -66,6 +73,7 @@ pub(super) struct Driver {
     told_at: Option<Instant>,
     trouble: bool,
     cpu: Option<(Instant, Duration)>,
+    pub(super) pager: Pager,
     ending: Ending,
     /// The agent's link; ends with the driver.
     _link: JoinSet<()>,
@@ -103,6 +111,7 @@ impl Driver {
             assigned: mailbox.assigned.clone(),
             status: mailbox.agent.clone(),
         };
+        let pager = Pager::new(mailbox.place.clone());
         let mut links = JoinSet::new();
         links.spawn(link.run());
         Self {
@@ -119,6 +128,7 @@ impl Driver {
             told_at: None,
             trouble: false,
             cpu: None,
+            pager,
             ending: Ending::default(),
             _link: links,
         }
@@ -127,6 +137,7 @@ impl Driver {
     /// Runs until the machine is gone or nobody listens. A machine that was
     /// `found` may have been held or halted before anybody listened.
     pub(super) async fn run(mut self, found: bool) {
+        self.find_paging().await;
         if found && self.introduce().await.is_none() {
             return;
         }
@@ -147,12 +158,14 @@ impl Driver {
             Ok(_) = self.mailbox.end.wait_for(|end| *end), if !self.ending.asked => Wake::End,
             order = self.mailbox.orders.recv() => Wake::Order(order),
             event = self.machine.next_event() => Wake::Machine(event),
+            outcome = self.pager.done() => Wake::Paging(outcome),
             () = sleep_until(look_at) => Wake::Look,
         };
         match wake {
             Wake::End => self.end().await,
             Wake::Order(order) => self.obey(order?).await,
             Wake::Machine(event) => self.happened(event).await,
+            Wake::Paging(outcome) => self.paged(outcome).await,
             Wake::Look => self.look().await,
         }
     }
@@ -187,24 +200,36 @@ impl Driver {
         if let Order::Memory { balloon, plugged } = order {
             self.wanted = Some((balloon, plugged));
             self.unsent = true;
+            self.fence.hold(balloon.saturating_add(plugged));
+            self.pager.remember(balloon.saturating_add(plugged));
             return self.send_order().await;
+        }
+        // These two are answered by what they come to.
+        match order {
+            Order::BeginPaging(paged) => {
+                self.pager.begin(paged);
+                return Some(());
+            }
+            Order::EndPaging => return self.end_paging().await,
+            _ => {}
         }
         let kind = order.kind();
         let (machine, end) = (&mut self.machine, &mut self.mailbox.end);
         let call = async {
             match order {
-                Order::Memory { .. } => Ok(()),
+                Order::Memory { .. } | Order::BeginPaging(_) | Order::EndPaging | Order::Save => Ok(()),
                 Order::PowerDown => machine.power_down().await,
                 Order::HoldForReset => machine.hold_for_reset().await,
                 Order::ContinueReset => continue_reset(machine).await,
                 Order::Pause => machine.pause().await,
                 Order::Resume => machine.resume().await,
-                Order::Save => Ok(()),
             }
         };
         let Some(outcome) = unless_ended(end, self.ending.asked, call).await else { return Some(()) };
         if kind == OrderKind::ContinueReset {
             self.statistics.reset(Instant::now());
+            self.pager.reset();
+            self.fence.reset();
             if let Err(error) = &outcome {
                 self.give_up(format!("It could not be reset: {error}")).await?;
             }
@@ -289,6 +314,7 @@ impl Driver {
                 Exit::Failed(killed.unwrap_or_else(|| format!("QEMU ended unexpectedly ({exit}){said}")))
             }
         };
+        self.pager.clear().await;
         self.fence.remove().await;
         self.facts.vm(Event::Exited(exit)).await;
         None
@@ -393,7 +419,7 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::{driver::mailbox, fact::Fact};
+    use crate::{driver::mailbox, fact::Fact, paging::Place};
 
     #[tokio::test]
     async fn a_balloon_that_is_asked_for_its_old_figure_after_a_reset_gets_there() {
@@ -406,7 +432,7 @@ mod tests {
         let machine = Hypervisor::Fake(host.clone()).launch(&job).await.expect("a machine");
         let guest = host.guest("web01").expect("its guest");
         let (sender, mut told) = mpsc::channel(64);
-        let (mut handle, mailbox) = mailbox();
+        let (mut handle, mailbox) = mailbox(Place::default());
         let facts = FactSender { vm: VmId(0), run: 1, facts: sender };
         let fence = Fence::found(None, &machine);
         let driver = tokio::spawn(Driver::new(machine, fence, facts, mailbox).run(false));

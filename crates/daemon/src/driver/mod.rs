@@ -15,12 +15,14 @@ mod fence;
 mod limit;
 mod machine;
 mod pace;
+mod paging;
 mod start;
 mod statistics;
 
 use std::{collections::VecDeque, fmt, path::PathBuf};
 
 use dynmem_agent_protocol::Assigned;
+use dynmem_core::Paged;
 use dynmem_hypervisor::{Machine, MachineRecord, RunDir};
 use dynmem_units::Bytes;
 use tokio::sync::{mpsc, watch};
@@ -29,7 +31,7 @@ pub(crate) use fence::LimitView;
 pub(crate) use machine::devices_of;
 pub(crate) use start::{Attached, Lost, Start, Workshop, run};
 
-use crate::agent_link::AgentStatus;
+use crate::{agent_link::AgentStatus, paging::Place};
 
 /// Orders that are on their way to a driver at once.
 const ORDERS_MAX: usize = 16;
@@ -53,6 +55,10 @@ pub(crate) enum Order {
     HoldForReset,
     /// Let the held reset happen.
     ContinueReset,
+    /// Make a smart paging file for the reset that is held.
+    BeginPaging(Paged),
+    /// Empty the file and delete it.
+    EndPaging,
     /// Let the machine stand still.
     Pause,
     /// Let it go on.
@@ -68,6 +74,8 @@ pub(crate) enum OrderKind {
     PowerDown,
     HoldForReset,
     ContinueReset,
+    BeginPaging,
+    EndPaging,
     Pause,
     Resume,
     Save,
@@ -80,6 +88,8 @@ impl Order {
             Self::PowerDown => OrderKind::PowerDown,
             Self::HoldForReset => OrderKind::HoldForReset,
             Self::ContinueReset => OrderKind::ContinueReset,
+            Self::BeginPaging(_) => OrderKind::BeginPaging,
+            Self::EndPaging => OrderKind::EndPaging,
             Self::Pause => OrderKind::Pause,
             Self::Resume => OrderKind::Resume,
             Self::Save => OrderKind::Save,
@@ -94,6 +104,8 @@ impl fmt::Display for OrderKind {
             Self::PowerDown => "press the power button",
             Self::HoldForReset => "hold the machine for a reset",
             Self::ContinueReset => "reset the machine",
+            Self::BeginPaging => "begin smart paging",
+            Self::EndPaging => "end smart paging",
             Self::Pause => "pause",
             Self::Resume => "resume",
             Self::Save => "save",
@@ -144,6 +156,7 @@ pub(crate) struct Handle {
     end: watch::Sender<bool>,
     assigned: watch::Sender<Assigned>,
     agent: watch::Receiver<AgentStatus>,
+    place: watch::Sender<Place>,
 }
 
 /// The driver's end.
@@ -153,17 +166,32 @@ pub(crate) struct Mailbox {
     end: watch::Receiver<bool>,
     assigned: watch::Receiver<Assigned>,
     agent: watch::Sender<AgentStatus>,
+    place: watch::Receiver<Place>,
 }
 
-/// Both ends.
-pub(crate) fn mailbox() -> (Handle, Mailbox) {
+impl Mailbox {
+    /// Where the next smart paging file is made.
+    fn place(&self) -> Place {
+        self.place.borrow().clone()
+    }
+}
+
+/// Both ends, of a machine whose smart paging file is made at `place`.
+pub(crate) fn mailbox(place: Place) -> (Handle, Mailbox) {
     let (orders_tx, orders) = mpsc::channel(ORDERS_MAX);
     let (end_tx, end) = watch::channel(false);
     let (assigned_tx, assigned) = watch::channel(Assigned::default());
     let (agent, agent_rx) = watch::channel(AgentStatus::default());
-    let handle =
-        Handle { orders: orders_tx, backlog: VecDeque::new(), end: end_tx, assigned: assigned_tx, agent: agent_rx };
-    (handle, Mailbox { orders, end, assigned, agent })
+    let (place_tx, place) = watch::channel(place);
+    let handle = Handle {
+        orders: orders_tx,
+        backlog: VecDeque::new(),
+        end: end_tx,
+        assigned: assigned_tx,
+        agent: agent_rx,
+        place: place_tx,
+    };
+    (handle, Mailbox { orders, end, assigned, agent, place })
 }
 
 impl Handle {
@@ -194,6 +222,11 @@ impl Handle {
         self.end.send_replace(true);
     }
 
+    /// Where the next smart paging file is made.
+    pub(crate) fn set_place(&self, place: Place) {
+        self.place.send_replace(place);
+    }
+
     /// What the guest's agent may tell people inside.
     pub(crate) fn tell_agent(&self, assigned: Assigned) {
         self.assigned.send_if_modified(|last| {
@@ -219,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_driver_that_hangs_costs_a_bounded_backlog_and_gets_the_newest_order() {
-        let (mut handle, mut mailbox) = mailbox();
+        let (mut handle, mut mailbox) = mailbox(Place::default());
         for mib in 0..10_000 {
             handle.push(memory(mib));
         }
@@ -239,7 +272,7 @@ mod tests {
 
     #[test]
     fn orders_of_different_kinds_keep_their_order() {
-        let (mut handle, mut mailbox) = mailbox();
+        let (mut handle, mut mailbox) = mailbox(Place::default());
         let orders = [memory(1), Order::ContinueReset, memory(2), Order::Pause];
         for order in orders {
             handle.push(order);

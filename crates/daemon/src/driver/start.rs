@@ -7,15 +7,19 @@ use std::{
     time::Duration,
 };
 
-use dynmem_core::{Event, Exit};
+use dynmem_core::{Event, Exit, Paged};
 use dynmem_hypervisor::{AttachError, Hypervisor, Launch, Machine};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use tokio::time::{sleep, timeout};
+use tokio::{
+    task::spawn_blocking,
+    time::{sleep, timeout},
+};
 
 use super::{
     MachineInfo, Mailbox,
     fence::{self, Fence},
     machine::Driver,
+    paging,
 };
 use crate::{
     fact::{FactSender, News},
@@ -30,8 +34,8 @@ const ATTACH_LAST: Duration = Duration::from_secs(10);
 
 /// What a driver begins with.
 pub(crate) enum Start {
-    /// A VM to launch.
-    Launch(Box<Launch>),
+    /// A VM to launch, with a part of its memory in a file if need be.
+    Launch(Box<Launch>, Option<Paged>),
     /// A machine that runs; the engine knows of it.
     Attached(Attached),
 }
@@ -69,7 +73,14 @@ pub(crate) async fn run(workshop: Workshop, start: Start, facts: FactSender, mut
     let found = matches!(start, Start::Attached(_));
     let fence = |machine: &Machine| Fence::found(workshop.groups.clone(), machine);
     let made = match start {
-        Start::Launch(job) => launch(&workshop, *job, &facts).await,
+        Start::Launch(job, paged) => match launch(&workshop, *job, paged, &mailbox).await {
+            Ok((fence, machine, launched)) => Some((fence, machine, Some(launched))),
+            Err(reason) => {
+                paging::clear(mailbox.place()).await;
+                facts.vm(Event::LaunchFailed(reason)).await;
+                None
+            }
+        },
         Start::Attached(Attached::Control(machine)) => Some((fence(&machine), *machine, None)),
         Start::Attached(Attached::Lost(lost)) => regain(&workshop, lost, &facts, &mut mailbox)
             .await
@@ -86,27 +97,48 @@ pub(crate) async fn run(workshop: Workshop, start: Start, facts: FactSender, mut
     }
 }
 
-/// The machine, and what the engine is to be told of it.
-async fn launch(workshop: &Workshop, mut job: Launch, facts: &FactSender) -> Option<(Fence, Machine, Option<Event>)> {
+/// The machine, its fence, and what the engine is to be told of it; or why
+/// there is none.
+async fn launch(
+    workshop: &Workshop,
+    mut job: Launch,
+    paged: Option<Paged>,
+    mailbox: &Mailbox,
+) -> Result<(Fence, Machine, Event), String> {
+    if let Some(paged) = paged {
+        let place = mailbox.place();
+        let begun = spawn_blocking(move || place.begin(paged)).await.map_err(|error| error.to_string())?;
+        begun.map_err(|error| error.to_string())?; // the machine's driver finds it
+    }
     // A definition without a plan is refused by the launch itself.
     let plan = workshop.hypervisor.plan(&job.definition).ok();
     let groups = workshop.groups.clone().filter(|_| plan.is_some());
     let (boot, plug_max, estimate) = plan.map(|plan| (plan.boot, plan.plug_max, plan.overhead)).unwrap_or_default();
     let mut fence = Fence::launch(groups, &job.definition.name, boot, plug_max, estimate).await;
     job.cgroups = fence.folders();
-    let outcome = timeout(LAUNCH_PATIENCE, workshop.hypervisor.launch(&job)).await;
+    let confined = match paged {
+        // An imitated machine has nothing that could be confined.
+        Some(paged) if workshop.hypervisor.has_processes() => fence.page(paged).await,
+        _ => Ok(()),
+    };
+    let outcome = match confined {
+        Ok(()) => timeout(LAUNCH_PATIENCE, workshop.hypervisor.launch(&job)).await,
+        Err(reason) => {
+            fence.remove().await;
+            return Err(reason);
+        }
+    };
     let reason = match outcome {
         Ok(Ok(mut machine)) => {
             let launched = launched(&mut machine).await;
-            return Some((fence, machine, Some(launched)));
+            return Ok((fence, machine, launched));
         }
         Ok(Err(error)) => error.to_string(),
         Err(_) => format!("QEMU did not start within {} s", LAUNCH_PATIENCE.as_secs()),
     };
     let reason = fence.killed().unwrap_or(reason);
     fence.remove().await;
-    facts.vm(Event::LaunchFailed(reason)).await;
-    None
+    Err(reason)
 }
 
 async fn launched(machine: &mut Machine) -> Event {
@@ -149,12 +181,14 @@ async fn regain(
                 return Some((machine, news));
             }
             Ok(None) if launching => {
+                paging::clear(mailbox.place()).await;
                 facts.vm(Event::LaunchFailed("its driver broke down: see the daemon's log".to_owned())).await;
                 return None;
             }
             Ok(None) => {
                 let exit =
                     if to_end.is_some() { Exit::Clean } else { Exit::Failed("Its process has ended".to_owned()) };
+                paging::clear(mailbox.place()).await;
                 facts.vm(Event::Exited(exit)).await;
                 return None;
             }
@@ -193,7 +227,7 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::{driver::mailbox, fact::Fact};
+    use crate::{driver::mailbox, fact::Fact, paging::Place};
 
     /// What the engine hears first from a driver that takes over from one that
     /// broke down at a launch.
@@ -208,7 +242,7 @@ mod tests {
         }
         let (sender, mut told) = mpsc::channel(64);
         let facts = FactSender { vm: VmId(0), run: 1, facts: sender };
-        let (_handle, mailbox) = mailbox();
+        let (_handle, mailbox) = mailbox(Place::default());
         let lost = Lost { run_dir, reason: "Its driver broke down".to_owned(), launching: true };
         let workshop = Workshop { hypervisor, groups: None };
         let driver = tokio::spawn(run(workshop, Start::Attached(Attached::Lost(lost)), facts, mailbox));

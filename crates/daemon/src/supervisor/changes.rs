@@ -164,8 +164,12 @@ impl Supervisor {
 
     fn configured(&mut self, id: VmId, definition: VmDefinition, reply: Reply<VmView>) {
         let settings = definition.memory.clone();
+        let place = self.place_of(&definition);
         if let Some(vm) = self.roster.get_mut(id) {
             vm.definition = definition;
+            if let Some(run) = &vm.run {
+                run.handle.set_place(place);
+            }
         }
         self.feed_vm(id, Event::Configured(settings));
         self.publish();

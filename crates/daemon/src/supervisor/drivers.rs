@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use dynmem_core::{Event, VmId};
+use dynmem_core::{Event, Paged, VmId};
 use dynmem_definition::VmDefinition;
 use dynmem_hypervisor::Launch;
 use tokio::task;
@@ -12,6 +12,7 @@ use crate::{
     adopt::Found,
     driver::{self, Attached, LimitView, Lost, MachineInfo, OrderKind, Start, Workshop},
     fact::FactSender,
+    paging::Place,
 };
 
 impl Supervisor {
@@ -36,25 +37,32 @@ impl Supervisor {
         };
         self.feed_vm(vm, Event::Defined { name, settings });
         self.look_after(vm, found.is_some());
-        let Some(Found { devices, paused, known, info, attached }) = found else { return };
+        let Some(Found { devices, paused, known, paging, info, attached }) = found else { return };
         self.spawn(vm, Start::Attached(attached), Some(info));
-        self.feed_vm(vm, Event::Adopted { devices, paused, known, paging: None });
+        self.feed_vm(vm, Event::Adopted { devices, paused, known, paging });
     }
 
-    /// Launches the machine; its memory is charged.
-    pub(super) fn launch(&mut self, vm: VmId, _restore: bool) {
+    /// Where a VM's smart paging file is made.
+    pub(super) fn place_of(&self, definition: &VmDefinition) -> Place {
+        Place::new(&self.paging_root, definition.memory.smart_paging_folder.as_deref(), &definition.name)
+    }
+
+    /// Launches the machine, with a part of its memory in a file if need be; it
+    /// is charged.
+    pub(super) fn launch(&mut self, vm: VmId, paged: Option<Paged>, _restore: bool) {
         let Some(definition) = self.roster.get(vm).map(|vm| vm.definition.clone()) else { return };
         let run_dir = self.run_dir(&definition.name);
-        self.spawn(vm, Start::Launch(Box::new(Launch { definition, run_dir, cgroups: Vec::new() })), None);
+        self.spawn(vm, Start::Launch(Box::new(Launch { definition, run_dir, cgroups: Vec::new() }), paged), None);
     }
 
     fn spawn(&mut self, vm: VmId, start: Start, info: Option<MachineInfo>) {
         self.runs += 1;
         let number = self.runs;
-        let (handle, mailbox) = driver::mailbox();
+        let place = self.roster.get(vm).map(|vm| self.place_of(&vm.definition)).unwrap_or_default();
+        let (handle, mailbox) = driver::mailbox(place);
         let facts = FactSender { vm, run: number, facts: self.facts_sender.clone() };
         let (launching, trouble) = match &start {
-            Start::Launch(_) => (true, None),
+            Start::Launch(..) => (true, None),
             Start::Attached(Attached::Control(_)) => (false, None),
             Start::Attached(Attached::Lost(lost)) => (lost.launching, Some(lost.reason.clone())),
         };

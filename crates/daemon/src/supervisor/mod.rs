@@ -58,6 +58,8 @@ pub(crate) struct Parts {
     pub(crate) definitions: Arc<Definitions>,
     /// Machines have their directories in here.
     pub(crate) run_root: PathBuf,
+    /// Smart paging files are remembered in here.
+    pub(crate) paging_root: PathBuf,
     pub(crate) log: Log,
     pub(crate) autostarts: Autostarts,
     pub(crate) host: HostParts,
@@ -75,6 +77,7 @@ pub(crate) struct Supervisor {
     groups: Option<Arc<Groups>>,
     definitions: Arc<Definitions>,
     run_root: PathBuf,
+    paging_root: PathBuf,
     log: Log,
     autostarts: Autostarts,
     host: HostParts,
@@ -111,6 +114,7 @@ impl Supervisor {
             groups,
             definitions,
             run_root,
+            paging_root,
             log,
             autostarts,
             host,
@@ -126,6 +130,7 @@ impl Supervisor {
             groups,
             definitions,
             run_root,
+            paging_root,
             log,
             autostarts,
             host,
@@ -191,12 +196,13 @@ impl Supervisor {
 
     fn carry_out(&mut self, effect: Effect) {
         match effect {
-            Effect::Launch(vm) => self.launch(vm, false),
-            Effect::Restore(vm) => self.launch(vm, true),
+            Effect::Launch(vm) => self.launch(vm, None, false),
+            Effect::Restore(vm) => self.launch(vm, None, true),
             Effect::Save(vm) => self.order(vm, Order::Save),
+            Effect::LaunchPaged(vm, paged) => self.launch(vm, Some(paged), false),
+            Effect::BeginPaging(vm, paged) => self.order(vm, Order::BeginPaging(paged)),
+            Effect::EndPaging(vm) => self.order(vm, Order::EndPaging),
             Effect::Order { vm, balloon, plugged } => self.order(vm, Order::Memory { balloon, plugged }),
-            // This daemon makes no smart paging files yet, and has told the engine so.
-            Effect::LaunchPaged(..) | Effect::BeginPaging(..) | Effect::EndPaging(_) => {}
             Effect::PowerDown(vm) => self.order(vm, Order::PowerDown),
             Effect::HoldForReset(vm) => self.order(vm, Order::HoldForReset),
             Effect::ContinueReset(vm) => self.order(vm, Order::ContinueReset),

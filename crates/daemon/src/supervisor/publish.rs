@@ -30,20 +30,22 @@ impl Snapshot {
     }
 }
 
-fn view(vm: &Vm, snapshot: &VmSnapshot, now_unix_ms: u64) -> VmView {
-    let parts = vm.run.as_ref().map_or_else(MachineParts::default, |run| MachineParts {
-        info: run.info.as_ref(),
-        cpu: run.cpu,
-        limits: Some(&run.limits),
-        trouble: run.trouble.as_deref(),
-        agent: run.handle.agent(),
-    });
-    vm_view(snapshot, vm.definition.vcpus, &parts, now_unix_ms)
-}
-
 impl Supervisor {
     fn view(&self, id: VmId, vm: &Vm, snapshot: &VmSnapshot, now_unix_ms: u64) -> VmView {
-        VmView { autostart: self.autostart_view(id, &vm.definition), ..view(vm, snapshot, now_unix_ms) }
+        // A static VM needs none: it is never smaller than at its start.
+        let place = vm.definition.memory.dynamic.then(|| self.place_of(&vm.definition));
+        let paging_path = place.map(|place| place.file().to_owned());
+        let of_machine = vm.run.as_ref().map_or_else(MachineParts::default, |run| MachineParts {
+            info: run.info.as_ref(),
+            cpu: run.cpu,
+            limits: Some(&run.limits),
+            trouble: run.trouble.as_deref(),
+            agent: run.handle.agent(),
+            paging_path: None,
+        });
+        let parts = MachineParts { paging_path, ..of_machine };
+        let autostart = self.autostart_view(id, &vm.definition);
+        VmView { autostart, ..vm_view(snapshot, vm.definition.vcpus, &parts, now_unix_ms) }
     }
 
     /// Publishes what there is now.

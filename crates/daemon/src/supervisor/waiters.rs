@@ -54,7 +54,10 @@ impl Waiters {
             }
             return;
         }
-        self.fail(|action| action == Action::Start, &problem);
+        let restart = matches!(refusal, Refusal::PagingFailed { .. });
+        let concerned =
+            |action| if restart { matches!(action, Action::Restart { .. }) } else { action == Action::Start };
+        self.fail(concerned, &problem);
     }
 
     /// The driver has carried out an order, or could not.
@@ -64,7 +67,11 @@ impl Waiters {
             OrderKind::Pause => action == Action::Pause,
             OrderKind::Resume => action == Action::Resume,
             // A guest that has no button may still be forced later.
-            OrderKind::PowerDown | OrderKind::Memory | OrderKind::Save => false,
+            OrderKind::PowerDown
+            | OrderKind::Memory
+            | OrderKind::Save
+            | OrderKind::BeginPaging
+            | OrderKind::EndPaging => false,
         };
         match outcome {
             Err(reason) => self.fail(matches, &Problem::new(500, format!("Could not {kind} {name}: {reason}"))),

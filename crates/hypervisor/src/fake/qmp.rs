@@ -245,9 +245,10 @@ impl FakeMachine {
         match self.reboot {
             RebootAction::Shutdown => self.shut_down(RunState::ResetHeld, false, "host-qmp-system-reset"),
             RebootAction::Reset => {
-                self.boot();
-                if self.state != RunState::Running {
-                    self.state = RunState::Paused;
+                if self.state == RunState::Running {
+                    self.boot();
+                } else {
+                    self.state = RunState::Prelaunch; // as QEMU says; it boots when it goes on
                 }
                 self.tell("RESET", &json!({"guest": false, "reason": "host-qmp-system-reset"}));
             }

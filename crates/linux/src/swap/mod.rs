@@ -15,18 +15,22 @@
 //! delete it, so that it can't be lost by hand. Its folder can be moved all the
 //! same: therefore a [`SwapFile`] acts on its open file, not on a path.
 //!
-//! [`HostReader::swap_areas`] tells what is active, ours or not.
+//! [`HostReader::swap_areas`] tells what is active, ours or not, and [`may_swap`]
+//! whether any of this is for us.
 
 mod call;
 mod file;
 mod header;
 
 use std::{
+    fs::File,
     io,
+    os::fd::AsFd,
     path::{Path, PathBuf},
 };
 
 use dynmem_units::Bytes;
+use rustix::io::Errno;
 
 pub use file::SwapFile;
 
@@ -99,6 +103,14 @@ pub enum SwapError {
     /// What is in use can't be read.
     #[error(transparent)]
     Read(#[from] ReadError),
+}
+
+/// Whether the kernel lets this process swap at all. Nothing is swapped to find
+/// out: it is asked to give up a folder, and refuses either us or the folder.
+pub fn may_swap() -> bool {
+    let Ok(folder) = File::open("/") else { return false };
+    let refused = call::swap_off(folder.as_fd()).err();
+    refused.and_then(|error| Errno::from_io_error(&error)) != Some(Errno::PERM)
 }
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SwapError {
