@@ -51,6 +51,9 @@ pub struct MachineRecord {
 /// The longest `machine.json` that is read.
 const RECORD_BYTES_MAX: u64 = 64 << 10;
 
+/// How much of the parser's complaint is told.
+const COMPLAINT_CHARACTERS_MAX: usize = 200;
+
 impl MachineRecord {
     /// Reads the file.
     pub(crate) fn read(path: &Path) -> io::Result<Self> {
@@ -63,7 +66,12 @@ impl MachineRecord {
 
     /// Reads a record's text.
     pub fn from_json(text: &[u8]) -> io::Result<Self> {
-        serde_json::from_slice(text).map_err(io::Error::from)
+        serde_json::from_slice(text).map_err(|error| {
+            // It quotes what it doesn't know: of any length, and of any characters.
+            let complaint = error.to_string();
+            let shown = complaint.chars().map(|character| if character.is_control() { '?' } else { character });
+            io::Error::new(io::ErrorKind::InvalidData, shown.take(COMPLAINT_CHARACTERS_MAX).collect::<String>())
+        })
     }
 
     /// The record's text.
@@ -79,5 +87,17 @@ impl MachineRecord {
         file.sync_all()?;
         fs::rename(&fresh, path)?;
         path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_record_is_refused_in_a_short_sentence_that_no_terminal_obeys() {
+        let text = format!(r#"{{"accelerator":"\u001b[2J\u007f{}"}}"#, "x".repeat(10_000));
+        let error = MachineRecord::from_json(text.as_bytes()).expect_err("no such accelerator").to_string();
+        assert!(error.starts_with("unknown variant `?[2J?xxx") && error.len() <= 200, "{error}");
     }
 }

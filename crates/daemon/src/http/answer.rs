@@ -16,6 +16,9 @@ const BODY_BYTES_MAX: usize = 64 << 10;
 /// How long a body may take to arrive.
 const BODY_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How much of the parser's complaint about a body is told.
+const COMPLAINT_CHARACTERS_MAX: usize = 400;
+
 /// A refusal as an answer.
 #[derive(Debug)]
 pub(super) struct Refusal(pub(super) Problem);
@@ -62,5 +65,11 @@ pub(super) async fn read<T: DeserializeOwned>(body: Body, default: Option<T>) ->
     if let (true, Some(default)) = (bytes.trim_ascii().is_empty(), default) {
         return Ok(default);
     }
-    serde_json::from_slice(&bytes).map_err(|error| problem(400, format!("The body is not understood: {error}")))
+    serde_json::from_slice(&bytes).map_err(|error| {
+        // It quotes what it doesn't know: of any length, and of any characters.
+        let complaint = error.to_string();
+        let shown = complaint.chars().map(|character| if character.is_control() { '?' } else { character });
+        let shown = shown.take(COMPLAINT_CHARACTERS_MAX).collect::<String>();
+        problem(400, format!("The body is not understood: {shown}"))
+    })
 }
