@@ -23,7 +23,7 @@ const VNC_DISPLAY_MAX: u32 = 65_535 - 5_900; // display n is TCP port 5900 + n
 
 /// QEMU options that would contradict a setting or take the machine out of
 /// our hands, and what to use instead.
-const TAKEN_OPTIONS: [(&str, &str); 9] = [
+const TAKEN_OPTIONS: [(&str, &str); 10] = [
     ("-m", "set memory.startup and memory.maximum instead"),
     ("-smp", "set vcpus instead"),
     ("-accel", "set accelerator instead"),
@@ -31,6 +31,7 @@ const TAKEN_OPTIONS: [(&str, &str); 9] = [
     ("-name", "set name instead"),
     ("-daemonize", "the daemon looks after QEMU's process itself"),
     ("-pidfile", "the daemon looks after QEMU's process itself"),
+    ("-incoming", "the daemon saves and restores machines itself"),
     ("-no-reboot", "the daemon decides what happens on a reboot or a power-off"),
     ("-action", "the daemon decides what happens on a reboot or a power-off"),
 ];

@@ -79,6 +79,7 @@ async fn settle(
         machine.record.plug_max_bytes = machine.virtio_mem_capacity().await?;
     }
     machine.ask_statistics_every(STATISTICS_SECONDS).await?;
+    machine.settle_save().await?; // or of a save
     match machine.state().await? {
         // The old daemon died between writing the record and this.
         RunState::Prelaunch => {
@@ -108,4 +109,23 @@ impl Machine {
 
 pub(crate) fn remove(dir: &RunDir) -> Result<(), AttachError> {
     dir.remove().map_err(|source| AttachError::Remains { path: dir.path().to_owned(), source })
+}
+
+/// Ends what runs in `dir`, whatever it is, and removes that.
+pub(crate) async fn end(dir: &RunDir) -> Result<(), AttachError> {
+    let process = match MachineRecord::read(&dir.record()) {
+        Ok(record) => RealProcess::adopt(record.pid, Some(record.process_start_ticks), dir.path()),
+        Err(_) => rebuild::find(dir),
+    };
+    let process = process.map_err(|source| AttachError::Unclear {
+        doing: "find the process of",
+        path: dir.path().to_owned(),
+        source,
+        record: None,
+    })?;
+    if let Some(mut process) = process {
+        process.kill();
+        process.exited().await;
+    }
+    remove(dir)
 }

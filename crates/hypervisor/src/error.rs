@@ -3,6 +3,7 @@
 use std::{io, path::PathBuf, time::Duration};
 
 use dynmem_qmp::QmpError;
+use dynmem_units::Bytes;
 
 use crate::files;
 
@@ -138,6 +139,24 @@ pub enum LaunchError {
         /// Its last words.
         log: String,
     },
+    /// What was saved could not be restored; it is still there.
+    #[error("VM {name} can't go on from what was saved: {source}. It is still saved; try again, or discard that")]
+    Restore {
+        /// The VM.
+        name: String,
+        /// What went wrong.
+        source: SaveError,
+    },
+    /// Nothing that could be restored is there.
+    #[error("VM {name} has no saved state that can be read in {}: {reason}", path.display())]
+    NotSaved {
+        /// The VM.
+        name: String,
+        /// Where it should be.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// QEMU answered with something else than expected.
     #[error("QEMU for VM {name} could not be set up: {source}")]
     Setup {
@@ -218,5 +237,43 @@ impl MachineError {
     /// [`crate::Machine::next_event`].
     pub fn is_closed(&self) -> bool {
         matches!(self, Self::Qmp(QmpError::Closed))
+    }
+}
+
+/// Why a machine was not saved, or not restored.
+#[derive(Debug, thiserror::Error)]
+pub enum SaveError {
+    /// It is in no state in which it can be saved.
+    #[error("its machine is {0}")]
+    State(crate::RunState),
+    /// A file could not be made, written or read.
+    #[error("can't {doing} {}: {source}", path.display())]
+    Io {
+        /// What was tried, as a verb.
+        doing: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// QEMU gave it up.
+    #[error("QEMU says: {0}")]
+    Refused(String),
+    /// Nothing moves any more.
+    #[error("after {bytes} nothing has moved for {}s", waited.as_secs())]
+    Stalled {
+        /// For how long.
+        waited: Duration,
+        /// How far it was.
+        bytes: Bytes,
+    },
+    /// QEMU did not do what it was asked.
+    #[error(transparent)]
+    Machine(#[from] MachineError),
+}
+
+impl From<QmpError> for SaveError {
+    fn from(error: QmpError) -> Self {
+        Self::Machine(error.into())
     }
 }

@@ -13,13 +13,17 @@ use std::{
 
 use dynmem_definition::{Network, VmDefinition};
 use dynmem_qmp::{Client, Events, QmpError, commands};
+use dynmem_units::Bytes;
 use tokio::task;
 
 use crate::{
-    Launch, LaunchError, Machine, MachineError, MachinePlan, MachineRecord, Qemu, RunDir, bridge,
+    Launch, LaunchError, Machine, MachineError, MachinePlan, MachineRecord, Qemu, RunDir, SaveError, SavedDir,
+    SavedRecord, bridge,
     events::Translator,
     files::{self, is_served},
     process::{Process, ProcessStat, RealProcess},
+    save,
+    saved::keep_definition,
     spawn::spawn,
 };
 
@@ -37,11 +41,41 @@ const LOG_TAIL_LINES: usize = 8;
 impl Qemu {
     pub(crate) async fn launch(&self, launch: &Launch) -> Result<Machine, LaunchError> {
         let plan = self.plan(&launch.definition)?;
+        self.launch_as(launch, &plan, None).await
+    }
+
+    /// Makes a machine of what was saved: with the same hardware, to the byte.
+    pub(crate) async fn restore(
+        &self,
+        launch: &Launch,
+        saved: &SavedDir,
+        record: SavedRecord,
+    ) -> Result<Machine, LaunchError> {
+        let SavedRecord { definition, machine, .. } = record;
+        let plan = MachinePlan { accelerator: machine.accelerator, ..self.plan(&definition)? };
+        let plan = MachinePlan {
+            boot: machine.boot_bytes,
+            plug_max: machine.plug_max_bytes,
+            plug_block: machine.plug_block_bytes,
+            overhead: machine.overhead_bytes.max(plan.overhead),
+            ..plan
+        };
+        let launch = Launch { definition, ..launch.clone() };
+        let restore = Restore { saved, stale_balloon: machine.stale_balloon_bytes };
+        self.launch_as(&launch, &plan, Some(restore)).await
+    }
+
+    async fn launch_as(
+        &self,
+        launch: &Launch,
+        plan: &MachinePlan,
+        restore: Option<Restore<'_>>,
+    ) -> Result<Machine, LaunchError> {
         let dir = RunDir::new(&launch.run_dir);
         check_path_length(&dir)?;
         files::check(&launch.definition, self.user())?;
         prepare_directory(&dir)?;
-        match self.launch_in(&dir, launch, &plan).await {
+        match self.launch_in(&dir, launch, plan, restore).await {
             Ok(machine) => Ok(machine),
             Err(error) => {
                 let _ = dir.remove(); // the error that matters is the first one
@@ -50,9 +84,20 @@ impl Qemu {
         }
     }
 
-    async fn launch_in(&self, dir: &RunDir, launch: &Launch, plan: &MachinePlan) -> Result<Machine, LaunchError> {
-        let mut newborn = Newborn(Some(spawn(self, dir, launch, plan, taps(&launch.definition).await?)?));
-        let outcome = set_up(newborn.process(), dir, self.version(), &launch.definition, plan).await;
+    async fn launch_in(
+        &self,
+        dir: &RunDir,
+        launch: &Launch,
+        plan: &MachinePlan,
+        restore: Option<Restore<'_>>,
+    ) -> Result<Machine, LaunchError> {
+        let taps = taps(&launch.definition).await?;
+        let process = match restore {
+            None => spawn(self, dir, launch, plan, taps)?,
+            Some(_) => spawn(self, dir, &waiting(launch), plan, taps)?,
+        };
+        let mut newborn = Newborn(Some(process));
+        let outcome = set_up(newborn.process(), dir, self.version(), &launch.definition, plan, restore).await;
         let mut process = newborn.take();
         match outcome {
             Ok((record, connection)) => {
@@ -70,11 +115,31 @@ impl Qemu {
                     Failure::Exited => LaunchError::Exited { name, exit, log },
                     Failure::Silent => LaunchError::Silent { name, waited: GREETING_PATIENCE, log },
                     Failure::Setup(source) => LaunchError::Setup { name, source },
+                    Failure::Restore(SaveError::Machine(error)) if error.is_closed() => {
+                        let source = SaveError::Refused(format!("{log} ({exit})"));
+                        LaunchError::Restore { name, source }
+                    }
+                    Failure::Restore(source) => LaunchError::Restore { name, source },
                     Failure::Io { doing, source } => LaunchError::Io { doing, path: dir.path().to_owned(), source },
                 })
             }
         }
     }
+}
+
+/// What a machine goes on from.
+#[derive(Clone, Copy)]
+struct Restore<'a> {
+    saved: &'a SavedDir,
+    /// As in [`MachineRecord::stale_balloon_bytes`].
+    stale_balloon: Option<Bytes>,
+}
+
+/// The same launch of a QEMU that waits for a machine to be read.
+fn waiting(launch: &Launch) -> Launch {
+    let mut launch = launch.clone();
+    launch.definition.extra_args.extend(["-incoming".to_owned(), "defer".to_owned()]);
+    launch
 }
 
 /// Interfaces on the bridges that the machine is to join.
@@ -117,6 +182,7 @@ enum Failure {
     Exited,
     Silent,
     Setup(QmpError),
+    Restore(SaveError),
     Io { doing: &'static str, source: io::Error },
 }
 
@@ -141,6 +207,7 @@ async fn set_up(
     version: &str,
     definition: &VmDefinition,
     plan: &MachinePlan,
+    restore: Option<Restore<'_>>,
 ) -> Result<(MachineRecord, (Client, Events)), Failure> {
     let (client, events) = tokio::select! {
         biased;
@@ -149,10 +216,16 @@ async fn set_up(
     };
     let stat = ProcessStat::read(process.pid());
     let stat = stat.map_err(|source| Failure::Io { doing: "read the start of the process for", source })?;
-    let record = MachineRecord::new(definition, plan, version, process.pid(), stat.start_ticks);
-    let written = record.write(&dir.record());
+    let mut record = MachineRecord::new(definition, plan, version, process.pid(), stat.start_ticks);
+    record.stale_balloon_bytes = restore.and_then(|restore| restore.stale_balloon);
+    let written = keep_definition(dir, definition).and_then(|()| record.write(&dir.record()));
     written.map_err(|source| Failure::Io { doing: "write the machine's record in", source })?;
-    introduce(&client).await?;
+    match restore {
+        None => introduce(&client).await?,
+        Some(Restore { saved, .. }) => {
+            save::restore(&client, saved, dir).await.map_err(Failure::Restore)?;
+        }
+    }
     Ok((record, (client, events)))
 }
 

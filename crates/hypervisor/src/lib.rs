@@ -18,7 +18,8 @@
 //! The rooms: `plan` (what a machine will take), `command_line` (pure),
 //! `probe` (which QEMU) and `kvm_proof`, `launch` (with `files`, `bridge`,
 //! `spawn` and `user`) and `attach`, `process` (exit without zombies), `machine` with `events`, `reset` and `statistics`,
-//! `record` (`machine.json`) and `rebuild` (without it), and `fake`.
+//! `record` (`machine.json`) and `rebuild` (without it), `save` and `saved` (machines
+//! in files), and `fake`.
 
 mod attach;
 mod bridge;
@@ -37,6 +38,8 @@ mod process;
 mod rebuild;
 mod record;
 mod reset;
+mod save;
+mod saved;
 mod spawn;
 mod statistics;
 mod user;
@@ -45,7 +48,7 @@ use std::path::{Path, PathBuf};
 
 use dynmem_definition::VmDefinition;
 
-pub use error::{AttachError, LaunchError, MachineError, ProbeError};
+pub use error::{AttachError, LaunchError, MachineError, ProbeError, SaveError};
 pub use events::MachineEvent;
 pub use machine::{Machine, Ordered, RunState};
 pub use paths::RunDir;
@@ -53,6 +56,8 @@ pub use plan::{ChosenAccelerator, MachinePlan};
 pub use probe::Qemu;
 pub use process::MachineExit;
 pub use record::MachineRecord;
+pub use save::Written;
+pub use saved::{SavedDir, SavedRecord};
 pub use statistics::Statistics;
 
 /// What to launch, and where.
@@ -122,6 +127,34 @@ impl Hypervisor {
             Self::Qemu(qemu) => qemu.launch(launch).await,
             Self::Fake(host) => host.launch(launch).await,
         }
+    }
+
+    /// Makes a machine of what was saved. When this returns, its processors run,
+    /// and what was saved is void; if it fails, that is still there. Of `launch`
+    /// the definition does not matter: the hardware is what was saved.
+    pub async fn restore(&self, launch: &Launch, saved: &SavedDir) -> Result<Machine, LaunchError> {
+        let name = launch.definition.name.clone();
+        let not_saved = |reason| LaunchError::NotSaved { name, path: saved.path().to_owned(), reason };
+        let record = match saved.read() {
+            Ok(Some(record)) => record,
+            Ok(None) => return Err(not_saved("there is none".to_owned())),
+            Err(error) => return Err(not_saved(error.to_string())),
+        };
+        let machine = match self {
+            Self::Qemu(qemu) => qemu.restore(launch, saved, record).await?,
+            Self::Fake(host) => host.restore(launch, saved, record).await?,
+        };
+        tokio::spawn(save::forget(saved));
+        Ok(machine)
+    }
+
+    /// Ends what machine there is in `run_dir`, and removes that.
+    pub async fn end(&self, run_dir: &Path) -> Result<(), AttachError> {
+        let dir = RunDir::new(run_dir);
+        if let Self::Fake(host) = self {
+            host.end(&dir).await;
+        }
+        attach::end(&dir).await
     }
 
     /// Finds the machine that an earlier daemon left in `run_dir`. `None` if

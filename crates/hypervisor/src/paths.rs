@@ -66,6 +66,17 @@ impl RunDir {
         self.0.join("machine.json")
     }
 
+    /// The definition that it was launched with.
+    pub fn definition(&self) -> PathBuf {
+        self.0.join("definition.json")
+    }
+
+    /// Where it is being saved: while this file is here, it stands still for
+    /// that, and not because a person wanted it to.
+    pub fn standing(&self) -> PathBuf {
+        self.0.join("standing")
+    }
+
     /// The sockets, all of them.
     pub(crate) fn sockets(&self) -> [PathBuf; 4] {
         [self.qmp(), self.monitor(), self.console(), self.agent()]

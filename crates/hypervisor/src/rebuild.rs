@@ -64,7 +64,7 @@ pub(crate) async fn attach(dir: &RunDir, reason: io::Error) -> Result<Option<Mac
 
 /// QEMU's process: the one whose number its file tells, or any that says on
 /// its command line that it works in this directory.
-fn find(dir: &RunDir) -> io::Result<Option<RealProcess>> {
+pub(crate) fn find(dir: &RunDir) -> io::Result<Option<RealProcess>> {
     let told = fs::read_to_string(dir.pid_file()).ok().and_then(|text| text.trim().parse().ok());
     if let Some(pid) = told
         && let Some(process) = RealProcess::adopt(pid, None, dir.path())?

@@ -25,6 +25,22 @@ pub struct Behaviour {
     pub qmp: QmpMood,
     /// Whether the power button is obeyed.
     pub obeys_power_button: bool,
+    /// What comes of writing it to a file.
+    pub save: SaveMood,
+    /// Whether it can be read from one.
+    pub restores: bool,
+}
+
+/// What comes of writing a machine to a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SaveMood {
+    /// It is written at once.
+    #[default]
+    Quick,
+    /// It does not come to an end.
+    Endless,
+    /// There is no room for it.
+    DiskFull,
 }
 
 /// What a memory device does when it is asked to move.
@@ -75,6 +91,8 @@ impl Default for Behaviour {
             agent: AgentMood::default(),
             qmp: QmpMood::default(),
             obeys_power_button: true,
+            save: SaveMood::default(),
+            restores: true,
         }
     }
 }

@@ -1,9 +1,15 @@
 //! Sockets of an imitated machine: bytes between peers and the machine's task.
 
-use std::{io, path::Path};
+use std::{
+    io::{self, IoSliceMut},
+    mem::MaybeUninit,
+    os::fd::OwnedFd,
+    path::Path,
+};
 
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncWriteExt, Interest},
     net::{UnixListener, UnixStream},
     sync::mpsc,
     task::JoinSet,
@@ -14,6 +20,8 @@ use super::machine::Message;
 /// Chunks that may wait for a peer to read them before more are dropped.
 const OUTGOING_MAX: usize = 256;
 const READ_BYTES: usize = 16 << 10;
+/// Files that may come with one chunk.
+const FILES_MAX: usize = 4;
 
 /// What is spoken on a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,12 +68,15 @@ async fn serve(mut stream: UnixStream, id: u64, port: Port, inbox: mpsc::Sender<
     if inbox.send(Message::Connected(peer)).await.is_err() {
         return;
     }
-    let (mut reader, mut writer) = stream.split();
-    let mut chunk = vec![0; READ_BYTES];
+    let (reader, mut writer) = stream.split();
+    let (mut chunk, mut files) = (vec![0; READ_BYTES], Vec::new());
     loop {
         tokio::select! {
-            count = reader.read(&mut chunk) => match count {
+            count = read(reader.as_ref(), &mut chunk, &mut files) => match count {
                 Ok(count @ 1..) => {
+                    if !files.is_empty() && inbox.send(Message::Files(std::mem::take(&mut files))).await.is_err() {
+                        return;
+                    }
                     if inbox.send(Message::Bytes(id, chunk[..count].to_vec())).await.is_err() {
                         return;
                     }
@@ -81,4 +92,25 @@ async fn serve(mut stream: UnixStream, id: u64, port: Port, inbox: mpsc::Sender<
         }
     }
     let _ = inbox.send(Message::Disconnected(id)).await; // the machine may be gone
+}
+
+/// Reads what is there, and the files that came with it.
+async fn read(stream: &UnixStream, chunk: &mut [u8], files: &mut Vec<OwnedFd>) -> io::Result<usize> {
+    loop {
+        stream.readable().await?;
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FILES_MAX))];
+        let mut with = RecvAncillaryBuffer::new(&mut space);
+        let read = stream.try_io(Interest::READABLE, || {
+            Ok(recvmsg(stream, &mut [IoSliceMut::new(chunk)], &mut with, RecvFlags::CMSG_CLOEXEC)?.bytes)
+        });
+        for message in with.drain() {
+            if let RecvAncillaryMessage::ScmRights(received) = message {
+                files.extend(received);
+            }
+        }
+        match read {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            read => return read,
+        }
+    }
 }

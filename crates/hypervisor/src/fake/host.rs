@@ -20,10 +20,12 @@ use super::{
 };
 use crate::{
     AttachError, ChosenAccelerator, Launch, LaunchError, Machine, MachineExit, MachinePlan, MachineRecord, RunDir,
-    attach,
+    SaveError, SavedDir, SavedRecord, attach,
     events::Translator,
     launch::{check_path_length, introduce, prepare_directory},
     process::Process,
+    save,
+    saved::keep_definition,
 };
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -70,17 +72,52 @@ impl FakeHost {
     }
 
     pub(crate) async fn launch(&self, launch: &Launch) -> Result<Machine, LaunchError> {
-        let (plan, dir) = (self.plan(&launch.definition), RunDir::new(&launch.run_dir));
+        self.launch_as(launch, self.plan(&launch.definition), None).await
+    }
+
+    pub(crate) async fn restore(
+        &self,
+        launch: &Launch,
+        saved: &SavedDir,
+        record: SavedRecord,
+    ) -> Result<Machine, LaunchError> {
+        let SavedRecord { definition, machine, .. } = record;
+        let plan = MachinePlan {
+            accelerator: machine.accelerator,
+            boot: machine.boot_bytes,
+            plug_max: machine.plug_max_bytes,
+            plug_block: machine.plug_block_bytes,
+            overhead: machine.overhead_bytes,
+        };
+        self.launch_as(&Launch { definition, ..launch.clone() }, plan, Some(saved)).await
+    }
+
+    /// Ends the machine that was launched in `dir`, if it is one of these.
+    pub(crate) async fn end(&self, dir: &RunDir) {
+        if let Some(guest) = self.guest(&dir.name()) {
+            let mut process = FakeProcess { strings: guest.strings };
+            process.kill();
+            process.exited().await;
+        }
+    }
+
+    async fn launch_as(
+        &self,
+        launch: &Launch,
+        plan: MachinePlan,
+        saved: Option<&SavedDir>,
+    ) -> Result<Machine, LaunchError> {
+        let dir = RunDir::new(&launch.run_dir);
         check_path_length(&dir)?;
         prepare_directory(&dir)?;
         let behaviour = self.registry().behaviour.clone();
         let io_error = |source| LaunchError::Io { doing: "listen in", path: dir.path().to_owned(), source };
-        let strings = FakeMachine::spawn(&dir, plan, behaviour).map_err(io_error)?;
+        let strings = FakeMachine::spawn(&dir, plan, behaviour, saved.is_some()).map_err(io_error)?;
         let name = launch.definition.name.clone();
         self.registry().guests.insert(name.clone(), FakeGuest { strings: strings.clone() });
         let process = FakeProcess { strings };
         let record = MachineRecord::new(&launch.definition, &plan, VERSION, 0, 0);
-        match start(&dir, &record).await {
+        match start(&dir, &launch.definition, &record, saved).await {
             Ok(connection) => {
                 let translator = Translator { swallow_resume: true, ..Translator::default() };
                 Ok(Machine::new(dir, record, connection, Process::Fake(process), translator))
@@ -91,6 +128,7 @@ impl FakeHost {
                 Err(match error {
                     StartError::Qmp(source) => LaunchError::Setup { name, source },
                     StartError::Io(source) => io_error(source),
+                    StartError::Restore(source) => LaunchError::Restore { name, source },
                 })
             }
         }
@@ -122,12 +160,21 @@ impl FakeHost {
 enum StartError {
     Qmp(QmpError),
     Io(io::Error),
+    Restore(SaveError),
 }
 
-async fn start(dir: &RunDir, record: &MachineRecord) -> Result<(dynmem_qmp::Client, dynmem_qmp::Events), StartError> {
+async fn start(
+    dir: &RunDir,
+    definition: &VmDefinition,
+    record: &MachineRecord,
+    saved: Option<&SavedDir>,
+) -> Result<(dynmem_qmp::Client, dynmem_qmp::Events), StartError> {
     let (client, events) = dynmem_qmp::connect(&dir.qmp(), PATIENCE).await.map_err(StartError::Qmp)?;
-    record.write(&dir.record()).map_err(StartError::Io)?;
-    introduce(&client).await.map_err(StartError::Qmp)?;
+    keep_definition(dir, definition).and_then(|()| record.write(&dir.record())).map_err(StartError::Io)?;
+    match saved {
+        None => introduce(&client).await.map_err(StartError::Qmp)?,
+        Some(saved) => save::restore(&client, saved, dir).await.map_err(StartError::Restore)?,
+    }
     Ok((client, events))
 }
 

@@ -1,6 +1,6 @@
 //! [`FakeMachine`]: the task that is an imitated machine.
 
-use std::{future, io, time::Duration};
+use std::{future, io, os::fd::OwnedFd, time::Duration};
 
 use dynmem_qmp::commands::{RebootAction, ShutdownAction};
 use dynmem_units::Bytes;
@@ -15,6 +15,7 @@ use super::{
     Behaviour, QmpMood,
     agent::Agent,
     connection::{Peer, Port, listen},
+    migration::Migration,
     model::Model,
     qmp::QmpPeer,
 };
@@ -30,6 +31,8 @@ const INBOX_MAX: usize = 64;
 pub(super) enum Message {
     Connected(Peer),
     Bytes(u64, Vec<u8>),
+    /// Files that came with the bytes that come next.
+    Files(Vec<OwnedFd>),
     Disconnected(u64),
     Change(Box<dyn FnOnce(&mut Behaviour) + Send>, oneshot::Sender<()>),
     Act(Act, oneshot::Sender<()>),
@@ -91,15 +94,17 @@ pub(super) struct FakeMachine {
     /// When the guest's drivers and agent are there; `None`: they are.
     ready_at: Option<Instant>,
     stepped_at: Instant,
-    boots: u32,
+    pub(super) boots: u32,
+    pub(super) migration: Migration,
     pub(super) qmp_peers: Vec<QmpPeer>,
     pub(super) exit: Option<MachineExit>,
     snapshot: watch::Sender<Snapshot>,
 }
 
 impl FakeMachine {
-    /// Listens in `dir` and lives from now on, held before its start.
-    pub(super) fn spawn(dir: &RunDir, plan: MachinePlan, behaviour: Behaviour) -> io::Result<Strings> {
+    /// Listens in `dir` and lives from now on, held before its start; or
+    /// `incoming`: held until it is told what machine to be.
+    pub(super) fn spawn(dir: &RunDir, plan: MachinePlan, behaviour: Behaviour, incoming: bool) -> io::Result<Strings> {
         let (inbox, messages) = mpsc::channel(INBOX_MAX);
         let (end, ends) = mpsc::channel(1);
         let (exited, exit) = watch::channel(None);
@@ -107,7 +112,8 @@ impl FakeMachine {
         for (path, port) in [(dir.qmp(), Port::Qmp), (dir.monitor(), Port::Monitor), (dir.agent(), Port::Agent)] {
             listen(&mut tasks, &path, port, inbox.clone())?;
         }
-        let (machine, snapshot) = Self::new(plan, behaviour);
+        let (mut machine, snapshot) = Self::new(plan, behaviour);
+        machine.migration.incoming = incoming;
         tokio::spawn(async move {
             let exit = machine.run(messages, ends).await;
             drop(tasks); // closes every socket
@@ -142,6 +148,7 @@ impl FakeMachine {
             ready_at: None,
             stepped_at: Instant::now(),
             boots: 0,
+            migration: Migration::default(),
             qmp_peers: Vec::new(),
             exit: None,
             snapshot,
@@ -195,6 +202,7 @@ impl FakeMachine {
                     self.serve(at, &bytes);
                 }
             }
+            Message::Files(files) => self.migration.received = files,
             Message::Disconnected(id) => {
                 self.agent.disconnected(id);
                 self.qmp_peers.retain(|peer| peer.id() != id);

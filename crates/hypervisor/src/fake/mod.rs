@@ -17,10 +17,11 @@ mod behaviour;
 mod connection;
 mod host;
 mod machine;
+mod migration;
 mod model;
 mod qmp;
 
-pub use behaviour::{AgentMood, Behaviour, DeviceMood, QmpMood};
+pub use behaviour::{AgentMood, Behaviour, DeviceMood, QmpMood, SaveMood};
 pub(crate) use host::FakeProcess;
 pub use host::{FakeGuest, FakeHost};
 pub use machine::Snapshot;

@@ -25,7 +25,7 @@ pub(super) struct QmpPeer {
 }
 
 /// QEMU's words for a refusal: a class and a sentence.
-type Refusal = (&'static str, String);
+pub(super) type Refusal = (&'static str, String);
 
 impl QmpPeer {
     pub(super) fn greeted(peer: Peer) -> Self {
@@ -56,7 +56,7 @@ impl QmpPeer {
     }
 }
 
-fn generic(desc: impl Into<String>) -> Refusal {
+pub(super) fn generic(desc: impl Into<String>) -> Refusal {
     ("GenericError", desc.into())
 }
 
@@ -131,6 +131,15 @@ impl FakeMachine {
                 }
                 Ok(json!({}))
             }
+            "getfd" => self.get_fd(arguments),
+            "migrate-set-parameters" => Ok(json!({})),
+            "migrate" => self.migrate(arguments),
+            "migrate-incoming" => self.migrate_incoming(arguments),
+            "query-migrate" => Ok(self.query_migrate()),
+            "migrate_cancel" => {
+                self.cancel_migration();
+                Ok(json!({}))
+            }
             "quit" => {
                 self.exit = Some(MachineExit::Code(0));
                 Ok(json!({}))
@@ -141,6 +150,7 @@ impl FakeMachine {
 
     fn status(&self) -> Value {
         let status = match self.state {
+            _ if self.migration.incoming => "inmigrate",
             RunState::Prelaunch => "prelaunch",
             RunState::Running => "running",
             RunState::Paused => "paused",
@@ -235,6 +245,7 @@ impl FakeMachine {
     fn cont(&mut self) -> Result<Value, Refusal> {
         match self.state {
             RunState::Running => {}
+            _ if self.migration.incoming => {}
             RunState::Prelaunch | RunState::Paused => self.go_on(),
             _ => return Err(generic("Resetting the Virtual Machine is required")),
         }
