@@ -4,7 +4,7 @@
 use std::fmt;
 
 use dynmem_core::{
-    DriverSnapshot, Effect, Engine, Event, HostConfig, Input, Instant, MemorySettings, VmId, VmSnapshot, VmState,
+    DriverSnapshot, Effect, Engine, Event, HostConfig, Input, Instant, MemorySettings, Paged, VmId, VmSnapshot, VmState,
 };
 use dynmem_sim::{
     check::Broken,
@@ -261,6 +261,47 @@ impl Wrong for Fidgets {
     }
 }
 
+struct PagesAStart;
+
+impl Wrong for PagesAStart {
+    fn wants(&mut self, _now: Instant, _engine: &Engine, effects: &mut Vec<Effect>) {
+        for effect in effects {
+            if let Effect::Launch(id) = *effect {
+                *effect = Effect::LaunchPaged(id, Paged { memory: MIB(512), file: MIB(512) });
+            }
+        }
+    }
+}
+
+#[test]
+fn an_engine_that_pages_a_start_from_off_is_caught() {
+    let mut plan = HostPlan { smart_paging: true, ..two(8_000) };
+    plan.vms[0] = plan.vms[0].clone().starting_at(5_000);
+    assert_eq!(invariant_broken_by(plan.clone(), Nothing), None);
+    assert_eq!(invariant_broken_by(plan, PagesAStart), Some(11));
+}
+
+struct KeepsFiles;
+
+impl Wrong for KeepsFiles {
+    fn wants(&mut self, _now: Instant, _engine: &Engine, effects: &mut Vec<Effect>) {
+        effects.retain(|effect| !matches!(effect, Effect::EndPaging(_)));
+    }
+}
+
+/// Takes the file away as soon as its guest boots.
+struct TakesFiles;
+
+impl Wrong for TakesFiles {
+    fn wants(&mut self, now: Instant, engine: &Engine, effects: &mut Vec<Effect>) {
+        let pages = |id: VmId| engine.vm_snapshot(now, id).is_some_and(|vm| vm.paging.is_some());
+        let reset = |effect: &Effect| if let Effect::ContinueReset(id) = *effect { Some(id) } else { None };
+        let ends: Vec<Effect> =
+            effects.iter().filter_map(reset).filter(|id| pages(*id)).map(Effect::EndPaging).collect();
+        effects.extend(ends);
+    }
+}
+
 struct Panics;
 
 impl Wrong for Panics {
@@ -271,8 +312,19 @@ impl Wrong for Panics {
 
 /// What lives end with under an engine gone wrong.
 fn ends<W: Wrong + 'static>(make: fn() -> W) -> Vec<Option<Broken>> {
-    let seeds = (0..12).map(|number| fault::seed_of_life(1, number));
-    seeds.map(|seed| fault::live_under(seed, |plan| Box::new(Gone(Dynmem::new(plan.host), make()))).broken).collect()
+    ends_of(12, make)
+}
+
+fn ends_of<W: Wrong + 'static>(lives: u64, make: fn() -> W) -> Vec<Option<Broken>> {
+    let seeds = (0..lives).map(|number| fault::seed_of_life(1, number));
+    seeds
+        .map(|seed| {
+            fault::live_under(seed, |plan| {
+                Box::new(Gone(Dynmem::new(plan.host).with_smart_paging(plan.smart_paging), make()))
+            })
+            .broken
+        })
+        .collect()
 }
 
 fn invariants(ends: &[Option<Broken>]) -> Vec<u8> {
@@ -290,6 +342,13 @@ fn a_life_finds_who_is_short_beside_plenty() {
 #[test]
 fn a_life_finds_who_never_rests() {
     assert!(invariants(&ends(Fidgets::default)).contains(&6));
+}
+
+#[test]
+fn a_life_finds_files_that_stay_and_files_that_go_too_soon() {
+    for broken in [ends_of(50, || KeepsFiles), ends_of(50, || TakesFiles)] {
+        assert!(invariants(&broken).contains(&11));
+    }
 }
 
 #[test]

@@ -11,7 +11,13 @@ const VM_STEPS: u64 = 3_000_000;
 /// Lives that broke an invariant while engine, world and checks were made.
 /// `crates/core/tests/lives.rs` has what was wrong in the engine, in small. (A
 /// seed means another life once the dice are thrown in another order.)
-const ONCE_BROKEN: [u64; 30] = [
+const ONCE_BROKEN: [u64; 36] = [
+    3_114_053_619_271_302_762,
+    4_672_064_935_750_269_975,
+    5_182_512_743_470_994_928,
+    5_951_956_182_467_946_918,
+    6_808_554_184_443_334_371,
+    12_403_330_564_561_341_334,
     808_196_491_044_592_156,
     1_504_778_928_632_463_421,
     1_690_170_567_535_090_425,

@@ -5,7 +5,7 @@ use dynmem_core::{DemandModel, DriverSnapshot, VmSnapshot, VmState};
 use dynmem_units::Bytes;
 
 use super::Life;
-use crate::world::{SimMachine, SimVm, Tally};
+use crate::world::{SimVm, Tally};
 
 /// All waits are over by then: starts, graces, rests of stuck devices, sinking
 /// demand.
@@ -77,11 +77,12 @@ impl Life {
     /// 11: no file is left that its guest could do without. False if there is.
     fn look_for_files(&mut self) -> bool {
         let now_ms = self.world.now_ms();
-        let idle = |vm: &&SimVm| {
-            let has = vm.machine.as_ref().filter(|machine| machine.file.is_some()).map(SimMachine::in_memory);
-            has.is_some_and(|has| vm.running(now_ms) && has > vm.lived.needed.saturating_add(TOLERANCE))
+        let left_over = |vm: &&SimVm| {
+            let Some(machine) = vm.machine.as_ref().filter(|machine| machine.file.is_some()) else { return false };
+            let has = machine.in_memory();
+            vm.running(now_ms) && (machine.guest.held() <= has || has > vm.lived.needed.saturating_add(TOLERANCE))
         };
-        let left = self.world.vms().iter().find(idle);
+        let left = self.world.vms().iter().find(left_over);
         let what = left.map(|vm| format!("{} has a file, and room in memory for all that it needs", vm.plan.name));
         if let Some(what) = what {
             self.fail(11, what);

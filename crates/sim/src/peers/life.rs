@@ -31,10 +31,16 @@ impl Manager {
             Event::Paused => self.stands_still(id, true),
             Event::Resumed => self.stands_still(id, false),
             Event::Exited(_) => self.exited(id),
-            // Of the peers only Hyper-V pages, and only what a restart lacks: no scenario has that.
-            Event::PagingBegan | Event::PagingUsed(_) | Event::PagingFailed(_) | Event::PagingEnded => {}
-            // Nor does anybody save a VM in one.
-            Event::Save | Event::SaveFailed(_) | Event::FoundSaved(_) | Event::Discarded => {}
+            // Of the peers only Hyper-V pages, and only what a restart lacks: no
+            // scenario has that, nor anybody who saves a VM.
+            Event::PagingBegan
+            | Event::PagingUsed(_)
+            | Event::PagingFailed(_)
+            | Event::PagingEnded
+            | Event::Save
+            | Event::SaveFailed(_)
+            | Event::FoundSaved(_)
+            | Event::Discarded => {}
         }
     }
 

@@ -58,9 +58,8 @@ impl World {
                 let goes_on = matches!(**refusal, Refusal::WrongState { .. } | Refusal::PagingFailed { .. });
                 self.vm_mut(id).ran_before &= goes_on;
             }
-            Effect::Record(_) => {}
             // Nobody saves a VM here.
-            Effect::Save(_) | Effect::Restore(_) => {}
+            Effect::Record(_) | Effect::Save(_) | Effect::Restore(_) => {}
         }
         None
     }
