@@ -213,6 +213,9 @@ fn warnings(vm: &VmSnapshot, parts: &MachineParts<'_>, now_unix_ms: u64) -> Vec<
     let mut warnings = Vec::new();
     warnings.extend(parts.trouble.map(str::to_owned));
     warnings.extend(parts.limits.and_then(|limits| limit_warning(limits, now_unix_ms)));
+    warnings.extend(parts.limits.and_then(|limits| limits.taken).map(|taken| {
+        format!("Its guest has taken {} MiB out of its balloon on its own: it is killed if it uses them", taken.mib())
+    }));
     if let (1.., Some(complaint)) = (parts.agent.refused, &parts.agent.complaint) {
         warnings.push(format!("{} messages of its agent were refused; the last: {complaint}", parts.agent.refused));
     }
@@ -334,13 +337,22 @@ mod tests {
 
     #[test]
     fn a_machine_at_its_limit_or_without_one_is_a_warning_and_one_that_is_off_has_neither() {
-        let limits = LimitView { limit: Some(mib(700)), measured: true, at_limit_since: Some(1_000), missing: None };
+        let limits = LimitView {
+            limit: Some(mib(700)),
+            measured: true,
+            taken: Some(mib(300)),
+            at_limit_since: Some(1_000),
+            missing: None,
+        };
         let parts = MachineParts { limits: Some(&limits), ..MachineParts::default() };
         let view = vm_view(&running(), 1, &parts, 76_500);
         assert_eq!((view.memory_limit_bytes, view.overhead_measured), (Some(mib(700)), true));
         assert_eq!(
             view.warnings,
-            ["It has been held at its memory limit for 75 s: its guest uses memory that it was not lent"]
+            [
+                "It has been held at its memory limit for 75 s: its guest uses memory that it was not lent",
+                "Its guest has taken 300 MiB out of its balloon on its own: it is killed if it uses them"
+            ]
         );
         assert_eq!(vm_view(&off(), 1, &parts, 0).memory_limit_bytes, None);
         let limits = LimitView { missing: Some("its memory group was removed".to_owned()), ..LimitView::default() };

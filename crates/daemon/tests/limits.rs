@@ -27,20 +27,24 @@ struct Real {
 impl Real {
     /// `None`, and a line that says so, where nobody may make groups.
     async fn new(name: &str) -> Option<Self> {
-        let parent = format!("dynmem-test-{name}-{}", std::process::id());
-        let settings = format!("[host]\nmemory = \"2560MB\"\nreserve = \"512MB\"\ncgroup = \"{parent}\"\n");
-        let site = Site::without_daemon(&settings);
-        let mount = match HostReader::default().cgroups().expect("mounts are readable") {
-            Cgroups::V1(mount) | Cgroups::V2(mount) => mount,
-            Cgroups::Missing => PathBuf::new(),
-        };
-        let mut real = Self { site, parent: mount.join(parent) };
-        real.start_daemon().await;
+        let real = Self::below(&format!("dynmem-test-{name}-{}", std::process::id())).await;
         if let MemoryLimits::Unavailable { reason } = real.site.client.host().await.expect("the host").memory_limits {
             eprintln!("SKIPPED: {reason}");
             return None;
         }
         Some(real)
+    }
+
+    /// With groups below this path, if they can be made.
+    async fn below(parent: &str) -> Self {
+        let settings = format!("[host]\nmemory = \"2560MB\"\nreserve = \"512MB\"\ncgroup = \"{parent}\"\n");
+        let mount = match HostReader::default().cgroups().expect("mounts are readable") {
+            Cgroups::V1(mount) | Cgroups::V2(mount) => mount,
+            Cgroups::Missing => PathBuf::new(),
+        };
+        let mut real = Self { site: Site::without_daemon(&settings), parent: mount.join(parent) };
+        real.start_daemon().await;
+        real
     }
 
     async fn start_daemon(&mut self) {
@@ -68,6 +72,10 @@ impl Real {
 
 impl Drop for Real {
     fn drop(&mut self) {
+        for machine in fs::read_dir(self.site.state("run")).into_iter().flatten().flatten() {
+            let pid = fs::read_to_string(machine.path().join("qemu.pid")).unwrap_or_default();
+            kill(pid.trim().parse().unwrap_or(0));
+        }
         for group in below(&self.parent) {
             for pid in fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default().lines() {
                 kill(pid.parse().unwrap_or(0));
@@ -174,4 +182,21 @@ async fn a_machine_whose_group_is_taken_from_it_goes_on_without_and_says_so() {
     assert!(seen.warnings.iter().any(|warning| warning.starts_with("It runs without a memory limit")), "{seen:?}");
     assert_eq!(seen.pid, vm.pid, "it goes on");
     real.stop("web01").await;
+}
+
+#[tokio::test]
+async fn where_no_group_can_be_made_machines_run_without_and_it_is_said_once() {
+    // Below what is no folder nobody can make one, not even root.
+    let real = Real::below("cgroup.procs/dynmem").await;
+    let site = &real.site;
+    let limits = site.client.host().await.expect("the host").memory_limits;
+    assert!(matches!(limits, MemoryLimits::Unavailable { .. }), "{limits:?}");
+
+    site.client.create(&definition("web01")).await.expect("a new VM");
+    site.client.start("web01").await.expect("it starts");
+    let vm = site.vm_until("web01", "known by its process", |vm| vm.pid.is_some()).await;
+    assert_eq!((vm.memory_limit_bytes, vm.warnings), (None, Vec::new()), "the host says it, not each VM");
+    real.stop("web01").await;
+    let told = site.events().await.into_iter().filter(|event| event.kind.starts_with("limit")).collect::<Vec<_>>();
+    assert!(told.len() == 1 && told[0].kind == "limits-unavailable", "{told:?}");
 }

@@ -36,6 +36,9 @@ const NEARLY: Bytes = Bytes::from_mib(4);
 /// A limit that has to be set before anything else happens is tried so often.
 const ENFORCE_TRIES: u32 = 10;
 const ENFORCE_PAUSE: Duration = Duration::from_millis(100);
+/// What a guest took on its own is told from here on. An order may be a block
+/// off for a moment.
+const NOTABLE: Bytes = Bytes::from_mib(16);
 
 /// What people may know of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,6 +47,8 @@ pub(crate) struct LimitView {
     pub(crate) limit: Option<Bytes>,
     /// Whether the overhead was measured.
     pub(crate) measured: bool,
+    /// Memory that the guest has taken out of its balloon on its own.
+    pub(crate) taken: Option<Bytes>,
     /// Since when it is held at its limit, in milliseconds since 1970.
     pub(crate) at_limit_since: Option<u64>,
     /// Why it runs without a limit, if it should have one.
@@ -189,10 +194,15 @@ impl Fence {
         self.settle().await;
     }
 
-    /// Takes in what the devices hold, and says what they cost besides.
+    /// Takes in what the devices hold; makes of it what the guest can use, and
+    /// what that costs besides.
     pub(super) fn seen(&mut self, devices: &mut DeviceFacts) {
         self.limit.seen(devices);
         devices.overhead = self.limit.overhead().0;
+        // Beyond its limit it does use more, and that is the truth then.
+        let in_force = self.kept.is_some() && self.kept == self.set;
+        let taken = if in_force { self.limit.hold_to(devices) } else { Bytes::ZERO };
+        self.view.taken = (taken >= NOTABLE).then_some(taken);
         if self.setting.is_none() {
             self.start_setting();
         }

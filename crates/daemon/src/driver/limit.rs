@@ -13,6 +13,11 @@
 //! gained.** So what was promised is always allowed, what was asked back is
 //! allowed until it is back, and a guest that takes more on its own (it
 //! empties its balloon, it touches ballooned pages) never widens its limit.
+//!
+//! And what a guest can't use it does not hold, whatever its devices say: the
+//! ledger is told no more than the limit allows ([`Limit::hold_to`]). So nobody
+//! else gives up memory for a guest that emptied its balloon, and a balloon
+//! whose driver is away for a moment finds its order unchanged.
 
 use std::collections::VecDeque;
 
@@ -23,7 +28,7 @@ use dynmem_units::Bytes;
 /// Room beside what is known: caches of disk images, what QEMU may take
 /// between two measurements. Nobody is charged for it, and nobody innocent
 /// fills it with anything but caches.
-const ROOM: Bytes = Bytes::from_mib(64);
+const ROOM: Bytes = Bytes::from_mib(32);
 /// The page tables of guest memory that is touched for the first time, QEMU's
 /// and the second-level ones: 16 bytes for each page of 4 KiB.
 const ROOM_PER_GUEST: (u64, u64) = (16, 4096);
@@ -137,6 +142,19 @@ impl Limit {
         let held = Parts { balloon: devices.balloon_actual, plugged: devices.plugged };
         let promised = *self.promised.get_or_insert(held);
         self.guest = promised.each(self.guest.each(held, Bytes::min), Bytes::max);
+    }
+
+    /// Makes of what the devices say what the guest can use, where the limit
+    /// is in force. Gives what it has taken on its own. Of a machine that pages
+    /// the devices tell what is to be given back, and stay as they are.
+    pub(super) fn hold_to(&self, devices: &mut DeviceFacts) -> Bytes {
+        if self.paging.is_some() {
+            return Bytes::ZERO;
+        }
+        let said = devices.assigned();
+        devices.balloon_actual = devices.balloon_actual.min(self.guest.balloon);
+        devices.plugged = devices.plugged.min(self.guest.plugged);
+        said.saturating_sub(devices.assigned())
     }
 
     /// QEMU holds so much for itself.
@@ -276,6 +294,31 @@ mod tests {
     }
 
     #[test]
+    fn what_a_guest_took_on_its_own_is_not_told_and_what_it_was_given_is() {
+        let told = |limit: &Limit, mut devices: DeviceFacts| {
+            let taken = limit.hold_to(&mut devices);
+            (devices.balloon_actual.mib(), devices.plugged.mib(), taken.mib())
+        };
+        let mut limit = ballooned(200);
+        limit.seen(&devices(512, 0));
+        assert_eq!(told(&limit, devices(512, 0)), (200, 0, 312));
+        // An order is a gift, though the guest has taken it already.
+        limit.promise(mib(300), Bytes::ZERO);
+        limit.seen(&devices(512, 0));
+        assert_eq!(told(&limit, devices(512, 0)), (300, 0, 212));
+        limit.promise(mib(512), mib(64));
+        assert_eq!(told(&limit, devices(512, 10)), (512, 10, 0), "on its way");
+        limit.promise(mib(256), Bytes::ZERO);
+        limit.seen(&devices(400, 64));
+        assert_eq!(told(&limit, devices(400, 64)), (400, 64, 0), "on its way back");
+        let found = Limit::found(ESTIMATE);
+        assert_eq!(told(&found, devices(400, 64)), (400, 64, 0));
+        let mut pages = ballooned(200);
+        pages.page(Paged { memory: mib(200), file: mib(312) }, false);
+        assert_eq!(told(&pages, devices(512, 0)), (512, 0, 0));
+    }
+
+    #[test]
     fn one_device_may_give_while_the_other_takes() {
         let mut limit = Limit::launched(mib(512), ESTIMATE);
         limit.promise(mib(300), mib(200));
@@ -306,8 +349,8 @@ mod tests {
     #[test]
     fn qemu_has_its_allowance_and_room_and_is_slowed_down_before_it_is_killed() {
         let limit = ballooned(256).group_limit().expect("known");
-        assert_eq!(limit.hard, mib(256 + 96 + 64 + 2), "room, and the page tables of 256 MiB");
-        assert!(limit.soft < limit.hard && limit.soft >= mib(256 + 96 + 32), "{limit:?}");
+        assert_eq!(limit.hard, mib(256 + 96 + 32 + 2), "room, and the page tables of 256 MiB");
+        assert!(limit.soft < limit.hard && limit.soft >= mib(256 + 96 + 16), "{limit:?}");
         assert_eq!(limit.swap, Bytes::ZERO);
     }
 
@@ -389,6 +432,6 @@ mod tests {
         limit.measured(Bytes::MAX);
         assert_eq!(limit.overhead(), (mib(2 * 96 + 256), true));
         let hard = limit.group_limit().expect("known").hard;
-        assert!(hard <= mib(200 + 2 * 96 + 256 + 66), "{hard}");
+        assert!(hard <= mib(200 + 2 * 96 + 256 + 34), "{hard}");
     }
 }

@@ -128,6 +128,13 @@ impl Supervisor {
             let message = format!("{name} runs without a memory limit: {why}");
             self.log.record(Some(name.clone()), "limit-missing", message, &[]);
         }
+        if let (Some(taken), None) = (limits.taken, before.taken) {
+            let message = format!(
+                "{name} has taken {} MiB out of its balloon on its own: they were not lent to it, and it is killed if it uses them",
+                taken.mib()
+            );
+            self.log.record(Some(name.clone()), "balloon-emptied", message, &[("taken_bytes", taken.get())]);
+        }
         if let (Some(_), None, Some(limit)) = (limits.at_limit_since, before.at_limit_since, limits.limit) {
             let message = format!(
                 "{name} is held at its memory limit, {} MiB: it uses memory that it was not lent, and is killed if it takes more",
