@@ -32,6 +32,8 @@ pub const MAX_RESPONSE_BYTES: usize = 64 << 20;
 const QUICK: Duration = Duration::from_secs(30);
 /// For what waits for memory or for a guest.
 const SLOW: Duration = Duration::from_mins(10);
+/// For what moves a whole machine to a disk, or from one.
+const LONG: Duration = Duration::from_hours(1);
 
 /// Why a call gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -148,9 +150,10 @@ impl Client {
         self.success(status, &body)
     }
 
-    /// Starts a VM and waits until it is launched.
+    /// Starts a VM, from what was saved if it is, and waits until it is
+    /// launched.
     pub async fn start(&self, name: &str) -> Result<VmView, ClientError> {
-        self.post(name, "/start", SLOW).await
+        self.post(name, "/start", LONG).await
     }
 
     /// Stops a VM and waits until it is off.
@@ -172,6 +175,17 @@ impl Client {
     /// Lets a paused VM go on.
     pub async fn resume(&self, name: &str) -> Result<VmView, ClientError> {
         self.post(name, "/resume", QUICK).await
+    }
+
+    /// Writes a VM's memory to a file, and waits until that is done and the
+    /// memory is free.
+    pub async fn save(&self, name: &str) -> Result<VmView, ClientError> {
+        self.post(name, "/save", LONG).await
+    }
+
+    /// Deletes what was saved of a VM: it is off then.
+    pub async fn discard(&self, name: &str) -> Result<VmView, ClientError> {
+        self.call(Method::DELETE, &vm_path(name, "/saved"), None::<&()>, SLOW).await
     }
 
     /// Changes memory settings, all of `patch` or nothing.

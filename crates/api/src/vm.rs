@@ -77,6 +77,10 @@ pub struct VmView {
     pub integration: Integration,
     /// Whether the guest's memory drivers do what they are asked.
     pub driver: DriverView,
+    /// What it held when it was saved, and holds again once it is started.
+    /// Absent unless it is saved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub saved_bytes: Option<Bytes>,
     /// What a person set.
     pub settings: SettingsView,
     /// What becomes of it when its host has come up.

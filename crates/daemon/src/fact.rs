@@ -5,7 +5,7 @@
 //! when their turn comes, so nothing but repetition is lost.
 
 use dynmem_core::{Event, HostFacts, VmId};
-use dynmem_units::Percent;
+use dynmem_units::{Bytes, Percent};
 use tokio::sync::mpsc;
 
 use crate::driver::{LimitView, MachineInfo, OrderKind};
@@ -40,6 +40,8 @@ pub(crate) enum News {
     Cpu(Percent),
     /// How its memory is limited.
     Limits(Box<LimitView>),
+    /// So much of its memory is in the file that it is saved to.
+    Saving(Bytes),
     /// What is wrong with the connection to the machine, if anything is.
     Trouble(Option<String>),
     /// An order was carried out, or why not.
@@ -58,6 +60,11 @@ impl FactSender {
     /// Tells the engine. `None` if nobody listens any more: the daemon ends.
     pub(crate) async fn vm(&self, event: Event) -> Option<()> {
         self.tell(News::Event(event)).await
+    }
+
+    /// Tells the supervisor what it may miss.
+    pub(crate) fn hint(&self, news: News) {
+        let _ = self.facts.try_send(Fact::Machine { vm: self.vm, run: self.run, news });
     }
 
     /// Tells the supervisor. `None` if nobody listens any more.

@@ -31,6 +31,7 @@ mod http;
 mod instance;
 mod log;
 mod paging;
+mod saved;
 mod serve;
 mod supervisor;
 mod systemd;

@@ -24,7 +24,7 @@ use crate::{
     host, http,
     instance::{ApiSocket, StateLock},
     log::{self, Log},
-    paging,
+    paging, saved,
     supervisor::{Commands, Parts, Snapshot, Supervisor},
     systemd,
     views::HostParts,
@@ -182,6 +182,11 @@ async fn supervise(
     }
     let run_root = config.state_dir.join("run");
     let paging_root = config.state_dir.join("paging");
+    let saved_root = config.state_dir.join("saved");
+    let mut saved = saved::look(&hypervisor, &saved_root, &run_root, &loaded).await;
+    for complaint in saved.complaints.drain(..) {
+        log.record(None, "orphan", complaint, &[]);
+    }
     let mut adoption = adopt::look(&hypervisor, &run_root, &paging_root, &loaded).await;
     for complaint in adoption.complaints.drain(..) {
         log.record(None, "orphan", complaint, &[]);
@@ -212,6 +217,7 @@ async fn supervise(
         definitions: Arc::new(definitions),
         run_root,
         paging_root,
+        saved_root,
         log,
         autostarts,
         host,
@@ -221,7 +227,8 @@ async fn supervise(
     });
     for definition in loaded {
         let found = adoption.found.remove(&definition.name);
-        supervisor.take_in(definition, found);
+        let saved = saved.found.remove(&definition.name);
+        supervisor.take_in(definition, found, saved);
     }
     Ok((supervisor, commands, seen, facts))
 }

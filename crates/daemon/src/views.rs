@@ -10,7 +10,7 @@ use dynmem_api::{
     MemoryStatus, SettingsView, SmartPagingView, VmCounters, VmState, VmView,
 };
 use dynmem_core::{DriverSnapshot, HostSnapshot, MemorySettings, ReportSource, VmSnapshot};
-use dynmem_units::Percent;
+use dynmem_units::{Bytes, Percent};
 
 use crate::{
     agent_link::AgentStatus,
@@ -26,6 +26,8 @@ const BOOT_SECONDS: u64 = 60;
 pub(crate) struct MachineParts<'a> {
     pub(crate) info: Option<&'a MachineInfo>,
     pub(crate) cpu: Option<Percent>,
+    /// How much of its memory is written, while it is being saved.
+    pub(crate) saving: Option<Bytes>,
     pub(crate) limits: Option<&'a LimitView>,
     /// What is wrong with the connection to the machine.
     pub(crate) trouble: Option<&'a str>,
@@ -55,7 +57,7 @@ pub(crate) fn vm_view(vm: &VmSnapshot, vcpus: u32, parts: &MachineParts<'_>, now
     VmView {
         name: vm.name.clone(),
         state: vm_state(vm),
-        state_reason: vm.reason.clone(),
+        state_reason: state_reason(vm, parts),
         assigned_bytes: vm.assigned,
         demand_bytes: vm.demand,
         target_bytes: vm.target,
@@ -76,6 +78,7 @@ pub(crate) fn vm_view(vm: &VmSnapshot, vcpus: u32, parts: &MachineParts<'_>, now
         accelerator: info.map(|info| info.accelerator.clone()),
         integration: integration(vm),
         driver: driver(vm, uptime_seconds.unwrap_or(0)),
+        saved_bytes: vm.saved,
         settings: SettingsView::from(&vm.settings),
         autostart: AutostartView::default(), // whoever knows the definition fills it in
         smart_paging: smart_paging(vm, parts),
@@ -154,6 +157,12 @@ fn vm_state(vm: &VmSnapshot) -> VmState {
         dynmem_core::VmState::Saved => VmState::Saved,
         dynmem_core::VmState::Failed => VmState::Failed,
     }
+}
+
+fn state_reason(vm: &VmSnapshot, parts: &MachineParts<'_>) -> Option<String> {
+    let written = parts.saving.filter(|_| vm.state == dynmem_core::VmState::Saving);
+    let progress = written.map_or_else(String::new, |written| format!(", {} MiB so far", written.mib()));
+    vm.reason.as_ref().map(|reason| format!("{reason}{progress}"))
 }
 
 fn memory_status(status: dynmem_core::MemoryStatus) -> MemoryStatus {
@@ -245,7 +254,6 @@ fn limit_warning(limits: &LimitView, now_unix_ms: u64) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use dynmem_core::{Counters, GuestReport, PressureHistory, VmId};
-    use dynmem_units::Bytes;
 
     use super::*;
 
@@ -256,6 +264,7 @@ mod tests {
     fn off() -> VmSnapshot {
         VmSnapshot {
             paging: None,
+            saved: None,
             id: VmId(0),
             name: "web01".to_owned(),
             settings: MemorySettings { dynamic: true, ..MemorySettings::default() },

@@ -31,9 +31,10 @@ impl Site {
         self.vm_until(name, "running", |vm| vm.state == VmState::Running).await;
     }
 
-    /// As when the power fails: everything is gone at once.
+    /// The daemon is ended first, and has written what it knows; then the
+    /// machines are, and nobody sees it.
     async fn host_goes_down(&mut self, machines: &[&str]) {
-        self.kill_daemon().await;
+        self.stop_daemon().await;
         for name in machines {
             self.guest(name).crash(MachineExit::Signal(9));
             let socket = self.state("run").join(name).join("qmp.sock");

@@ -71,6 +71,18 @@ Examples:
     Pause(Names),
     /// Let paused VMs go on
     Resume(Names),
+    /// Write VMs to files and free their memory; `vm start` lets them go on
+    #[command(after_help = "\
+Programs in the guest notice nothing but the time that has passed. What was
+saved is void once the VM runs again.
+
+Examples:
+  dynmem vm save web01
+  dynmem vm start web01
+  dynmem vm discard web01     # instead: it is off then, as if its plug was pulled")]
+    Save(Names),
+    /// Delete what was saved of VMs: they are off then
+    Discard(Names),
     /// Forget VMs that are off; their disks stay
     Delete(Names),
     /// Use the serial console of a VM; Ctrl-] leaves it

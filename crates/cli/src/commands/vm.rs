@@ -51,6 +51,14 @@ pub(super) async fn run(command: VmCommand, client: &Client, output: &mut Output
             let resume = async |name: &str| done("resumed", client.resume(name).await);
             return each(&args.names, AT_ONCE, client, output, resume).await;
         }
+        VmCommand::Save(args) => {
+            // One after the other: a disk is not faster for two.
+            return each(&args.names, 1, client, output, async |name| done("saved", client.save(name).await)).await;
+        }
+        VmCommand::Discard(args) => {
+            let discard = async |name: &str| done("discarded", client.discard(name).await);
+            return each(&args.names, AT_ONCE, client, output, discard).await;
+        }
         VmCommand::Delete(args) => {
             let delete = async |name: &str| client.delete(name).await.map(|()| ("deleted".to_owned(), None));
             return each(&args.names, AT_ONCE, client, output, delete).await;

@@ -174,7 +174,11 @@ fn memory(vm: &VmView) -> Vec<(&'static str, String)> {
     let percent = |percent: Option<Percent>| percent.map(|percent| percent.to_string()).unwrap_or_default();
     let size = |size: Option<Bytes>| size.map(human).unwrap_or_default();
     if !vm.state.is_on() {
-        return vec![("Assigned", human(vm.assigned_bytes)), ("Demand", human(vm.demand_bytes))];
+        return vec![
+            ("Assigned", human(vm.assigned_bytes)),
+            ("Demand", human(vm.demand_bytes)),
+            ("Saved", size(vm.saved_bytes)),
+        ];
     }
     vec![
         ("Assigned", human(vm.assigned_bytes)),

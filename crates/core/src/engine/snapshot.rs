@@ -88,6 +88,8 @@ pub struct VmSnapshot {
     pub driver: DriverSnapshot,
     /// Its smart paging file, while there is one.
     pub paging: Option<PagingSnapshot>,
+    /// What it held when it was saved, if it is: what it starts with.
+    pub saved: Option<Bytes>,
     /// What moved.
     pub counters: Counters,
 }
@@ -204,6 +206,7 @@ fn vm_snapshot(now: Instant, id: VmId, vm: &Vm) -> VmSnapshot {
         high_water: of(|machine| machine.high_water),
         driver: driver(now, machine),
         paging: machine.and_then(|machine| paging(now, machine)),
+        saved: vm.saved.as_ref().map(|devices| devices.assigned()),
         counters: machine.map_or_else(Counters::default, |machine| machine.counters),
     }
 }

@@ -44,13 +44,15 @@ enum Wake {
 
 /// How the machine is to end, once it is.
 #[derive(Debug, Default)]
-struct Ending {
+pub(super) struct Ending {
     /// It was asked to.
-    asked: bool,
+    pub(super) asked: bool,
     /// When it is killed, if it takes too long.
     kill_at: Option<Instant>,
     /// What went wrong before, if it was that.
     reason: Option<String>,
+    /// It is saved, with devices that held this.
+    pub(super) saved: Option<DeviceFacts>,
 }
 
 /// A driver with its machine.
@@ -58,7 +60,7 @@ pub(super) struct Driver {
     pub(super) machine: Machine,
     pub(super) fence: Fence,
     pub(super) facts: FactSender,
-    mailbox: Mailbox,
+    pub(super) mailbox: Mailbox,
     pace: Pace,
     statistics: Statistics,
     /// What the devices were last told to hold.
@@ -74,7 +76,7 @@ pub(super) struct Driver {
     trouble: bool,
     cpu: Option<(Instant, Duration)>,
     pub(super) pager: Pager,
-    ending: Ending,
+    pub(super) ending: Ending,
     /// The agent's link; ends with the driver.
     _link: JoinSet<()>,
 }
@@ -93,7 +95,11 @@ pub(crate) fn devices_of(record: &MachineRecord) -> DeviceFacts {
 
 /// Waits for a call to the machine, or for the order to end it; then the call
 /// is given up.
-async fn unless_ended<T>(end: &mut watch::Receiver<bool>, ending: bool, call: impl Future<Output = T>) -> Option<T> {
+pub(super) async fn unless_ended<T>(
+    end: &mut watch::Receiver<bool>,
+    ending: bool,
+    call: impl Future<Output = T>,
+) -> Option<T> {
     tokio::select! {
         biased;
         Ok(_) = end.wait_for(|end| *end), if !ending => None,
@@ -171,7 +177,7 @@ impl Driver {
     }
 
     /// Ends the machine: in order, so that its disks are whole, or by force.
-    async fn end(&mut self) -> Option<()> {
+    pub(super) async fn end(&mut self) -> Option<()> {
         self.ending.asked = true;
         self.ending.kill_at = Some(Instant::now() + QUIT_PATIENCE);
         if !matches!(timeout(QUIT_PATIENCE, self.machine.quit()).await, Ok(Ok(()))) {
@@ -211,6 +217,7 @@ impl Driver {
                 return Some(());
             }
             Order::EndPaging => return self.end_paging().await,
+            Order::Save => return self.save().await,
             _ => {}
         }
         let kind = order.kind();
@@ -284,7 +291,7 @@ impl Driver {
     }
 
     /// Events were missed: what would they have said?
-    async fn catch_up(&mut self) -> Option<()> {
+    pub(super) async fn catch_up(&mut self) -> Option<()> {
         self.pace.event(Instant::now());
         self.unsent = self.wanted.is_some();
         let call = self.machine.state();
@@ -304,10 +311,12 @@ impl Driver {
 
     /// The machine is gone: the last word.
     async fn exited(&mut self, exit: MachineExit) -> Option<()> {
-        let exit = match (&self.ending.reason, self.ending.asked, exit) {
-            (Some(reason), ..) => Exit::Failed(reason.clone()),
-            (None, true, _) | (None, false, MachineExit::Code(0)) => Exit::Clean,
-            (None, false, exit) => {
+        let Ending { asked, reason, saved, .. } = &self.ending;
+        let exit = match (saved, reason, asked, exit) {
+            (Some(devices), ..) => Exit::Saved(*devices),
+            (None, Some(reason), ..) => Exit::Failed(reason.clone()),
+            (None, None, true, _) | (None, None, false, MachineExit::Code(0)) => Exit::Clean,
+            (None, None, false, exit) => {
                 let log = self.machine.log_tail();
                 let said = if log.is_empty() { String::new() } else { format!("; it said: {log}") };
                 let killed = self.fence.killed();
@@ -386,7 +395,7 @@ impl Driver {
         self.facts.tell(News::Cpu(Percent::new(u32::try_from(percent).unwrap_or(u32::MAX)))).await
     }
 
-    async fn in_trouble(&mut self, error: &MachineError) -> Option<()> {
+    pub(super) async fn in_trouble(&mut self, error: &MachineError) -> Option<()> {
         if self.trouble || error.is_closed() {
             return Some(()); // told already, or the end of the connection is told by the next event
         }
@@ -415,7 +424,7 @@ async fn continue_reset(machine: &mut Machine) -> Result<(), MachineError> {
 mod tests {
     use dynmem_core::VmId;
     use dynmem_definition::VmDefinition;
-    use dynmem_hypervisor::{Hypervisor, Launch, fake::FakeHost};
+    use dynmem_hypervisor::{Hypervisor, Launch, SavedDir, fake::FakeHost};
     use tokio::sync::mpsc;
 
     use super::*;
@@ -432,7 +441,7 @@ mod tests {
         let machine = Hypervisor::Fake(host.clone()).launch(&job).await.expect("a machine");
         let guest = host.guest("web01").expect("its guest");
         let (sender, mut told) = mpsc::channel(64);
-        let (mut handle, mailbox) = mailbox(Place::default());
+        let (mut handle, mailbox) = mailbox(Place::default(), SavedDir::new("/nowhere"));
         let facts = FactSender { vm: VmId(0), run: 1, facts: sender };
         let fence = Fence::found(None, &machine);
         let driver = tokio::spawn(Driver::new(machine, fence, facts, mailbox).run(false));

@@ -16,6 +16,7 @@ mod limit;
 mod machine;
 mod pace;
 mod paging;
+mod save;
 mod start;
 mod statistics;
 
@@ -23,7 +24,7 @@ use std::{collections::VecDeque, fmt, path::PathBuf};
 
 use dynmem_agent_protocol::Assigned;
 use dynmem_core::Paged;
-use dynmem_hypervisor::{Machine, MachineRecord, RunDir};
+use dynmem_hypervisor::{Machine, MachineRecord, RunDir, SavedDir};
 use dynmem_units::Bytes;
 use tokio::sync::{mpsc, watch};
 
@@ -167,6 +168,8 @@ pub(crate) struct Mailbox {
     assigned: watch::Receiver<Assigned>,
     agent: watch::Sender<AgentStatus>,
     place: watch::Receiver<Place>,
+    /// Where the machine is saved.
+    saved: SavedDir,
 }
 
 impl Mailbox {
@@ -176,8 +179,9 @@ impl Mailbox {
     }
 }
 
-/// Both ends, of a machine whose smart paging file is made at `place`.
-pub(crate) fn mailbox(place: Place) -> (Handle, Mailbox) {
+/// Both ends, of a machine whose smart paging file is made at `place`, and which
+/// is saved in `saved`.
+pub(crate) fn mailbox(place: Place, saved: SavedDir) -> (Handle, Mailbox) {
     let (orders_tx, orders) = mpsc::channel(ORDERS_MAX);
     let (end_tx, end) = watch::channel(false);
     let (assigned_tx, assigned) = watch::channel(Assigned::default());
@@ -191,7 +195,7 @@ pub(crate) fn mailbox(place: Place) -> (Handle, Mailbox) {
         agent: agent_rx,
         place: place_tx,
     };
-    (handle, Mailbox { orders, end, assigned, agent, place })
+    (handle, Mailbox { orders, end, assigned, agent, place, saved })
 }
 
 impl Handle {
@@ -252,7 +256,7 @@ mod tests {
 
     #[test]
     fn a_driver_that_hangs_costs_a_bounded_backlog_and_gets_the_newest_order() {
-        let (mut handle, mut mailbox) = mailbox(Place::default());
+        let (mut handle, mut mailbox) = mailbox(Place::default(), SavedDir::new("/nowhere"));
         for mib in 0..10_000 {
             handle.push(memory(mib));
         }
@@ -272,7 +276,7 @@ mod tests {
 
     #[test]
     fn orders_of_different_kinds_keep_their_order() {
-        let (mut handle, mut mailbox) = mailbox(Place::default());
+        let (mut handle, mut mailbox) = mailbox(Place::default(), SavedDir::new("/nowhere"));
         let orders = [memory(1), Order::ContinueReset, memory(2), Order::Pause];
         for order in orders {
             handle.push(order);

@@ -20,6 +20,7 @@ use super::{
     fence::{self, Fence},
     machine::Driver,
     paging,
+    save::{discard, restore},
 };
 use crate::{
     fact::{FactSender, News},
@@ -36,6 +37,8 @@ const ATTACH_LAST: Duration = Duration::from_secs(10);
 pub(crate) enum Start {
     /// A VM to launch, with a part of its memory in a file if need be.
     Launch(Box<Launch>, Option<Paged>),
+    /// A VM that goes on as it was saved; of its definition only the name counts.
+    Restore(Box<Launch>),
     /// A machine that runs; the engine knows of it.
     Attached(Attached),
 }
@@ -73,14 +76,14 @@ pub(crate) async fn run(workshop: Workshop, start: Start, facts: FactSender, mut
     let found = matches!(start, Start::Attached(_));
     let fence = |machine: &Machine| Fence::found(workshop.groups.clone(), machine);
     let made = match start {
-        Start::Launch(job, paged) => match launch(&workshop, *job, paged, &mailbox).await {
-            Ok((fence, machine, launched)) => Some((fence, machine, Some(launched))),
-            Err(reason) => {
+        Start::Launch(job, paged) => {
+            let made = launch(&workshop, *job, paged, &mailbox).await;
+            if made.is_err() {
                 paging::clear(mailbox.place()).await;
-                facts.vm(Event::LaunchFailed(reason)).await;
-                None
             }
-        },
+            answer(made, &facts).await
+        }
+        Start::Restore(job) => answer(restore(&workshop, *job, &mailbox.saved).await, &facts).await,
         Start::Attached(Attached::Control(machine)) => Some((fence(&machine), *machine, None)),
         Start::Attached(Attached::Lost(lost)) => regain(&workshop, lost, &facts, &mut mailbox)
             .await
@@ -97,14 +100,24 @@ pub(crate) async fn run(workshop: Workshop, start: Start, facts: FactSender, mut
     }
 }
 
-/// The machine, its fence, and what the engine is to be told of it; or why
-/// there is none.
-async fn launch(
-    workshop: &Workshop,
-    mut job: Launch,
-    paged: Option<Paged>,
-    mailbox: &Mailbox,
-) -> Result<(Fence, Machine, Event), String> {
+/// The machine, its fence, and what the engine is to be told of it.
+pub(super) type Made = (Fence, Machine, Event);
+
+/// Tells why there is no machine, if there is none.
+async fn answer(made: Result<Made, String>, facts: &FactSender) -> Option<(Fence, Machine, Option<Event>)> {
+    match made {
+        Ok((fence, machine, launched)) => Some((fence, machine, Some(launched))),
+        Err(reason) => {
+            facts.vm(Event::LaunchFailed(reason)).await;
+            None
+        }
+    }
+}
+
+/// A machine that boots; or why there is none.
+async fn launch(workshop: &Workshop, mut job: Launch, paged: Option<Paged>, mailbox: &Mailbox) -> Result<Made, String> {
+    // Nobody thinks that it is saved: what may be left must never go on beside it.
+    discard(&mailbox.saved).await?;
     if let Some(paged) = paged {
         let place = mailbox.place();
         let begun = spawn_blocking(move || place.begin(paged)).await.map_err(|error| error.to_string())?;
@@ -141,7 +154,7 @@ async fn launch(
     Err(reason)
 }
 
-async fn launched(machine: &mut Machine) -> Event {
+pub(super) async fn launched(machine: &mut Machine) -> Event {
     // Right after the launch the devices hold what the plan says.
     let devices = match machine.facts().await {
         Ok(devices) => devices,
@@ -222,7 +235,7 @@ fn kill(pid: u32) {
 mod tests {
     use dynmem_core::VmId;
     use dynmem_definition::VmDefinition;
-    use dynmem_hypervisor::fake::FakeHost;
+    use dynmem_hypervisor::{SavedDir, fake::FakeHost};
     use dynmem_units::Bytes;
     use tokio::sync::mpsc;
 
@@ -242,7 +255,7 @@ mod tests {
         }
         let (sender, mut told) = mpsc::channel(64);
         let facts = FactSender { vm: VmId(0), run: 1, facts: sender };
-        let (_handle, mailbox) = mailbox(Place::default());
+        let (_handle, mailbox) = mailbox(Place::default(), SavedDir::new("/nowhere"));
         let lost = Lost { run_dir, reason: "Its driver broke down".to_owned(), launching: true };
         let workshop = Workshop { hypervisor, groups: None };
         let driver = tokio::spawn(run(workshop, Start::Attached(Attached::Lost(lost)), facts, mailbox));

@@ -50,6 +50,8 @@ pub(crate) fn router(shared: Shared) -> Router {
         .route("/v1/vms/{name}/restart", post(restart))
         .route("/v1/vms/{name}/pause", post(pause))
         .route("/v1/vms/{name}/resume", post(resume))
+        .route("/v1/vms/{name}/save", post(save))
+        .route("/v1/vms/{name}/saved", axum::routing::delete(discard))
         .route("/v1/vms/{name}/memory", patch(set_memory))
         .route("/v1/vms/{name}/autostart", patch(set_autostart))
         .route("/v1/events", get(events))
@@ -147,6 +149,15 @@ async fn pause(State(shared): State<Shared>, name: Name) -> Answer<Json<VmView>>
 
 async fn resume(State(shared): State<Shared>, name: Name) -> Answer<Json<VmView>> {
     act(shared, name, Action::Resume).await
+}
+
+async fn save(State(shared): State<Shared>, name: Name) -> Answer<Json<VmView>> {
+    act(shared, name, Action::Save).await
+}
+
+async fn discard(State(shared): State<Shared>, name: Name) -> Answer<Json<VmView>> {
+    let name = name_of(name)?;
+    Ok(json(shared.commands.ask(|reply| Command::Discard(name, reply)).await?))
 }
 
 async fn events(

@@ -2,7 +2,7 @@
 //! that they do.
 
 use dynmem_api::{AutostartPatch, AutostartView, Problem, VmView};
-use dynmem_core::{Event, VmId, VmState};
+use dynmem_core::{Event, Exit, VmId, VmState};
 use dynmem_definition::{Autostart, VmDefinition};
 
 use super::{
@@ -35,11 +35,13 @@ impl Supervisor {
     /// Notes what an event of its machine says of what is wanted of a VM.
     ///
     /// The end of a machine says nothing: QEMU ends with the host, too. The
-    /// guest's own power-off does, unless it is the first half of a restart.
+    /// guest's own power-off does, unless it is the first half of a restart, and
+    /// a save does, which a person asked for.
     pub(super) fn note_event(&mut self, vm: VmId, event: EventKind) {
         match event {
             EventKind::Launched => self.note_wanted(vm, true),
             EventKind::PoweredOff if self.state_of(vm) == Some(VmState::Stopping) => self.note_wanted(vm, false),
+            EventKind::Saved => self.note_wanted(vm, false),
             EventKind::PoweredOff | EventKind::Other => {}
         }
     }
@@ -85,7 +87,7 @@ impl Supervisor {
 
     fn start_by_itself(&mut self, Due { vm: id, ran, name, .. }: Due) {
         let Some(vm) = self.roster.get(id) else { return };
-        let off = matches!(self.state_of(id), Some(VmState::Off | VmState::Failed));
+        let off = matches!(self.state_of(id), Some(VmState::Off | VmState::Saved | VmState::Failed));
         let wanted = vm.definition.autostart != Autostart::Nothing;
         let plan = self.hypervisor.plan(&vm.definition);
         if !off || !wanted {
@@ -149,6 +151,7 @@ impl Supervisor {
 pub(super) enum EventKind {
     Launched,
     PoweredOff,
+    Saved,
     Other,
 }
 
@@ -157,6 +160,7 @@ impl From<&Event> for EventKind {
         match event {
             Event::Launched(_) => Self::Launched,
             Event::PoweredOff => Self::PoweredOff,
+            Event::Exited(Exit::Saved(_)) => Self::Saved,
             _ => Self::Other,
         }
     }

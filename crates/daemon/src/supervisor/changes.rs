@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use dynmem_api::{MemoryPatch, Problem, VmView};
-use dynmem_core::{Event, VmId};
+use dynmem_core::{Event, VmId, VmState};
 use dynmem_definition::VmDefinition;
 use dynmem_store::{Definitions, DefinitionsError};
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -30,6 +30,7 @@ enum What {
     Delete(VmId, Reply<()>),
     Configure(VmId, Box<VmDefinition>, Reply<VmView>),
     Autostart(VmId, Box<VmDefinition>, Reply<VmView>),
+    Discard(VmId, Reply<VmView>),
 }
 
 /// How the write went; for ever pending without one.
@@ -63,6 +64,7 @@ impl Supervisor {
         match command {
             Command::Create(definition, reply) => self.create(definition, reply),
             Command::Delete(name, reply) => self.delete(&name, reply),
+            Command::Discard(name, reply) => self.discard(&name, reply),
             Command::Configure(name, patch, reply) => self.configure(&name, &patch, reply),
             Command::SetAutostart(name, patch, reply) => self.set_autostart(&name, patch, reply),
             Command::Act(name, action, reply) => self.act(&name, action, reply),
@@ -85,6 +87,8 @@ impl Supervisor {
             (What::Create(_, reply) | What::Configure(_, _, reply) | What::Autostart(_, _, reply), Err(problem)) => {
                 answer(reply, Err(problem));
             }
+            (What::Discard(id, reply), Ok(())) => self.discarded(id, reply),
+            (What::Discard(_, reply), Err(problem)) => answer(reply, Err(problem)),
             (What::Delete(_, reply), Err(problem)) => answer(reply, Err(problem)),
         }
     }
@@ -122,13 +126,34 @@ impl Supervisor {
     fn delete(&mut self, name: &str, reply: Reply<()>) {
         let Some(id) = self.roster.id_of(name) else { return answer(reply, Err(unknown(name))) };
         let state = self.engine.vm_snapshot(self.clock.now(), id).map(|vm| vm.state);
-        let off = matches!(state, None | Some(dynmem_core::VmState::Off | dynmem_core::VmState::Failed));
+        let off = matches!(state, None | Some(VmState::Off | VmState::Failed));
         if !off || self.roster.run_mut(id).is_some() {
             let state = state.unwrap_or_default();
-            return answer(reply, Err(Problem::new(409, format!("Can't delete {name}: it is {state}; stop it first"))));
+            let first = if state == VmState::Saved { "discard that" } else { "stop it" };
+            return answer(reply, Err(Problem::new(409, format!("Can't delete {name}: it is {state}; {first} first"))));
         }
         let name = name.to_owned();
         self.write(What::Delete(id, reply), move |definitions| definitions.remove(&name).map(drop));
+    }
+
+    fn discard(&mut self, name: &str, reply: Reply<VmView>) {
+        let Some(id) = self.roster.id_of(name) else { return answer(reply, Err(unknown(name))) };
+        let state = self.state_of(id).unwrap_or_default();
+        if state != VmState::Saved {
+            let problem = format!("Can't discard the saved state of {name}: it has none, it is {state}");
+            return answer(reply, Err(Problem::new(409, problem)));
+        }
+        let saved = self.saved_dir(name);
+        self.write(What::Discard(id, reply), move |_| {
+            let failed = |source| DefinitionsError::Io { action: "remove", path: saved.path().to_owned(), source };
+            saved.discard().map_err(failed)
+        });
+    }
+
+    fn discarded(&mut self, id: VmId, reply: Reply<VmView>) {
+        self.feed_vm(id, Event::Discarded);
+        self.publish();
+        answer(reply, self.view_of(id).ok_or_else(shutting_down));
     }
 
     fn deleted(&mut self, id: VmId, reply: Reply<()>) {
@@ -214,6 +239,7 @@ impl Supervisor {
             Action::Restart { grace_ms } => Event::Restart { grace_ms },
             Action::Pause => Event::Pause,
             Action::Resume => Event::Resume,
+            Action::Save => Event::Save,
         })
     }
 }

@@ -19,6 +19,8 @@ pub(crate) enum Command {
     Create(Box<VmDefinition>, Reply<VmView>),
     /// Forget a VM.
     Delete(String, Reply<()>),
+    /// Delete what was saved of a VM.
+    Discard(String, Reply<VmView>),
     /// Change a VM's memory settings.
     Configure(String, MemoryPatch, Reply<VmView>),
     /// Change what becomes of a VM when the host has come up.
@@ -40,6 +42,7 @@ pub(crate) enum Action {
     },
     Pause,
     Resume,
+    Save,
 }
 
 /// Asks the supervisor.

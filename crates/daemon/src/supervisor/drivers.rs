@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use dynmem_core::{Event, Paged, VmId};
+use dynmem_core::{DeviceFacts, Event, Paged, VmId};
 use dynmem_definition::VmDefinition;
-use dynmem_hypervisor::Launch;
+use dynmem_hypervisor::{Launch, SavedDir};
 use tokio::task;
 
 use super::{Supervisor, roster::Run};
@@ -22,9 +22,9 @@ impl Supervisor {
     }
 
     /// Takes in a VM that is defined already, and its machine if one was
-    /// found. For the time before [`Supervisor::run`]: `found` are all charged
+    /// found, or what that held if it was `saved`. For the time before [`Supervisor::run`]: `found` are all charged
     /// before the first decision.
-    pub(crate) fn take_in(&mut self, definition: VmDefinition, found: Option<Found>) {
+    pub(crate) fn take_in(&mut self, definition: VmDefinition, found: Option<Found>, saved: Option<DeviceFacts>) {
         let (name, settings) = (definition.name.clone(), definition.memory.clone());
         let Some(vm) = self.roster.add(definition) else {
             self.log.record(
@@ -36,6 +36,9 @@ impl Supervisor {
             return;
         };
         self.feed_vm(vm, Event::Defined { name, settings });
+        if let Some(devices) = saved {
+            self.feed_vm(vm, Event::FoundSaved(devices));
+        }
         self.look_after(vm, found.is_some());
         let Some(Found { devices, paused, known, paging, info, attached }) = found else { return };
         self.spawn(vm, Start::Attached(attached), Some(info));
@@ -49,28 +52,41 @@ impl Supervisor {
 
     /// Launches the machine, with a part of its memory in a file if need be; it
     /// is charged.
-    pub(super) fn launch(&mut self, vm: VmId, paged: Option<Paged>, _restore: bool) {
+    pub(super) fn launch(&mut self, vm: VmId, paged: Option<Paged>) {
         let Some(definition) = self.roster.get(vm).map(|vm| vm.definition.clone()) else { return };
         let run_dir = self.run_dir(&definition.name);
         self.spawn(vm, Start::Launch(Box::new(Launch { definition, run_dir, cgroups: Vec::new() }), paged), None);
     }
 
+    /// Lets it go on as it was saved; it is charged.
+    pub(super) fn restore(&mut self, vm: VmId) {
+        let Some(definition) = self.roster.get(vm).map(|vm| vm.definition.clone()) else { return };
+        let run_dir = self.run_dir(&definition.name);
+        self.spawn(vm, Start::Restore(Box::new(Launch { definition, run_dir, cgroups: Vec::new() })), None);
+    }
+
+    /// Where a VM is saved.
+    pub(super) fn saved_dir(&self, name: &str) -> SavedDir {
+        SavedDir::new(self.saved_root.join(name))
+    }
+
     fn spawn(&mut self, vm: VmId, start: Start, info: Option<MachineInfo>) {
         self.runs += 1;
         let number = self.runs;
-        let place = self.roster.get(vm).map(|vm| self.place_of(&vm.definition)).unwrap_or_default();
-        let (handle, mailbox) = driver::mailbox(place);
+        let Some(definition) = self.roster.get(vm).map(|vm| &vm.definition) else { return };
+        let (handle, mailbox) = driver::mailbox(self.place_of(definition), self.saved_dir(&definition.name));
         let facts = FactSender { vm, run: number, facts: self.facts_sender.clone() };
         let (launching, trouble) = match &start {
-            Start::Launch(..) => (true, None),
+            Start::Launch(..) | Start::Restore(_) => (true, None),
             Start::Attached(Attached::Control(_)) => (false, None),
             Start::Attached(Attached::Lost(lost)) => (lost.launching, Some(lost.reason.clone())),
         };
         let workshop = Workshop { hypervisor: self.hypervisor.clone(), groups: self.groups.clone() };
         let task = self.drivers.spawn(driver::run(workshop, start, facts, mailbox)).id();
         if let Some(vm) = self.roster.get_mut(vm) {
-            let (cpu, trouble, limits) = (None, None, LimitView::default());
-            vm.run = Some(Run { number, task, handle, launching, info, cpu, limits, trouble, refused_recorded: 0 });
+            let (cpu, saving, trouble, limits) = (None, None, None, LimitView::default());
+            vm.run =
+                Some(Run { number, task, handle, launching, info, cpu, saving, limits, trouble, refused_recorded: 0 });
         }
         if trouble.is_some() {
             self.trouble(vm, trouble);

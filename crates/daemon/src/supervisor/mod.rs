@@ -60,6 +60,8 @@ pub(crate) struct Parts {
     pub(crate) run_root: PathBuf,
     /// Smart paging files are remembered in here.
     pub(crate) paging_root: PathBuf,
+    /// VMs are saved in here.
+    pub(crate) saved_root: PathBuf,
     pub(crate) log: Log,
     pub(crate) autostarts: Autostarts,
     pub(crate) host: HostParts,
@@ -78,6 +80,7 @@ pub(crate) struct Supervisor {
     definitions: Arc<Definitions>,
     run_root: PathBuf,
     paging_root: PathBuf,
+    saved_root: PathBuf,
     log: Log,
     autostarts: Autostarts,
     host: HostParts,
@@ -115,6 +118,7 @@ impl Supervisor {
             definitions,
             run_root,
             paging_root,
+            saved_root,
             log,
             autostarts,
             host,
@@ -131,6 +135,7 @@ impl Supervisor {
             definitions,
             run_root,
             paging_root,
+            saved_root,
             log,
             autostarts,
             host,
@@ -196,10 +201,10 @@ impl Supervisor {
 
     fn carry_out(&mut self, effect: Effect) {
         match effect {
-            Effect::Launch(vm) => self.launch(vm, None, false),
-            Effect::Restore(vm) => self.launch(vm, None, true),
+            Effect::Launch(vm) => self.launch(vm, None),
+            Effect::Restore(vm) => self.restore(vm),
             Effect::Save(vm) => self.order(vm, Order::Save),
-            Effect::LaunchPaged(vm, paged) => self.launch(vm, Some(paged), false),
+            Effect::LaunchPaged(vm, paged) => self.launch(vm, Some(paged)),
             Effect::BeginPaging(vm, paged) => self.order(vm, Order::BeginPaging(paged)),
             Effect::EndPaging(vm) => self.order(vm, Order::EndPaging),
             Effect::Order { vm, balloon, plugged } => self.order(vm, Order::Memory { balloon, plugged }),
@@ -256,6 +261,7 @@ impl Supervisor {
             }
             News::Info(info) => driver.info = Some(*info),
             News::Cpu(percent) => driver.cpu = Some(percent),
+            News::Saving(bytes) => driver.saving = Some(bytes),
             News::Limits(limits) => self.limits(vm, *limits),
             News::Trouble(trouble) => self.trouble(vm, trouble),
             News::Done(kind, outcome) => self.done(vm, kind, outcome),

@@ -38,6 +38,7 @@ impl Supervisor {
         let of_machine = vm.run.as_ref().map_or_else(MachineParts::default, |run| MachineParts {
             info: run.info.as_ref(),
             cpu: run.cpu,
+            saving: run.saving,
             limits: Some(&run.limits),
             trouble: run.trouble.as_deref(),
             agent: run.handle.agent(),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use dynmem_core::VmId;
 use dynmem_definition::VmDefinition;
-use dynmem_units::Percent;
+use dynmem_units::{Bytes, Percent};
 use tokio::task;
 
 use super::waiters::Waiters;
@@ -35,6 +35,8 @@ pub(crate) struct Run {
     pub(crate) launching: bool,
     pub(crate) info: Option<MachineInfo>,
     pub(crate) cpu: Option<Percent>,
+    /// How much of its memory is written, while it is being saved.
+    pub(crate) saving: Option<Bytes>,
     pub(crate) limits: LimitView,
     pub(crate) trouble: Option<String>,
     /// Messages of its agent that were refused when that was last recorded.

@@ -54,9 +54,11 @@ impl Waiters {
             }
             return;
         }
-        let restart = matches!(refusal, Refusal::PagingFailed { .. });
-        let concerned =
-            |action| if restart { matches!(action, Action::Restart { .. }) } else { action == Action::Start };
+        let concerned = |action| match refusal {
+            Refusal::PagingFailed { .. } => matches!(action, Action::Restart { .. }),
+            Refusal::SaveFailed { .. } => action == Action::Save,
+            _ => action == Action::Start,
+        };
         self.fail(concerned, &problem);
     }
 
@@ -102,7 +104,7 @@ impl Waiters {
 
 impl Waiter {
     fn outcome(&self, state: VmState) -> Outcome {
-        let off = matches!(state, VmState::Off | VmState::Failed);
+        let off = matches!(state, VmState::Off | VmState::Saved | VmState::Failed);
         let up = matches!(state, VmState::Booting | VmState::Running | VmState::Paused);
         let (reached, missed) = match self.action {
             Action::Start => (up, off),
@@ -110,6 +112,7 @@ impl Waiter {
             Action::Restart { .. } => (self.done, off),
             Action::Pause => (state == VmState::Paused, off),
             Action::Resume => (matches!(state, VmState::Running | VmState::Booting), off),
+            Action::Save => (state == VmState::Saved, off),
         };
         match (reached, missed) {
             (true, _) => Outcome::Reached,
