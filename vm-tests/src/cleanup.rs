@@ -6,7 +6,8 @@
 //! [`sweep`] kills what it found and removes the folder. The memory groups of
 //! its machines lie in a group of the folder's name: [`groups`]. A
 //! [`Footprint`] does so when it is dropped, and a thread that waits for
-//! signals does it for all footprints there are.
+//! signals does it for all footprints there are. Swap files in use below the
+//! folder ([`swap_files`]) are given up first: they could not be deleted.
 
 use std::{
     fs, io,
@@ -20,6 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use dynmem_linux::{HostReader, SwapArea, SwapFile};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -112,6 +114,12 @@ fn collect_groups(group: &Path, found: &mut Vec<PathBuf>) {
     found.push(group.to_owned());
 }
 
+/// The swap files below `root` that the kernel uses.
+pub fn swap_files(root: &Path) -> Vec<SwapArea> {
+    let areas = HostReader::default().swap_areas().unwrap_or_default();
+    areas.into_iter().filter(|area| area.path.starts_with(root)).collect()
+}
+
 /// True once this process was told to end.
 pub(crate) fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::Relaxed)
@@ -140,6 +148,12 @@ fn sweep(root: &Path) {
                 break;
             }
             thread::sleep(Duration::from_millis(20));
+        }
+    }
+    for area in swap_files(root) {
+        let given_up = SwapFile::open(&area.path).and_then(|file| file.map_or(Ok(()), |file| file.deactivate()));
+        if let Err(error) = given_up {
+            eprintln!("{error}");
         }
     }
     if std::env::var_os("DYNMEM_KEEP").is_some() {

@@ -27,6 +27,9 @@ pub struct Guest {
     /// Swap, as every server has some: a burst that is faster than the host
     /// slows the guest down then, and kills nothing in it.
     pub swap: Bytes,
+    /// Whether its kernel writes to all of its memory while it boots. Others
+    /// leave most of it untouched until somebody needs it.
+    pub touches_all: bool,
 }
 
 impl Guest {
@@ -34,17 +37,18 @@ impl Guest {
     pub fn new(name: &str, startup: u64, minimum: u64, maximum: u64) -> Self {
         let [startup, minimum, maximum] = [startup, minimum, maximum].map(Bytes::from_mib);
         let memory = MemorySettings { dynamic: true, startup, minimum, maximum, ..MemorySettings::default() };
-        Self { name: name.to_owned(), memory, agent: true, swap: Bytes::from_mib(512) }
+        Self { name: name.to_owned(), memory, agent: true, swap: Bytes::from_mib(512), touches_all: false }
     }
 
     /// Its definition in `lab`. Without an image there is nothing to boot:
     /// the machine runs, and no guest ever comes up.
     pub fn definition(&self, lab: &Lab, image: Option<&Image>) -> VmDefinition {
         let socket = lab.workload_socket(&self.name);
+        let touch = if self.touches_all { " init_on_free=1" } else { "" };
         let boot = image.map(|image| Boot {
             kernel: Some(image.kernel.clone()),
             initrd: Some(image.initrd.clone()),
-            cmdline: Some(format!("{} dynmem.swap=vda", image.cmdline(self.agent))),
+            cmdline: Some(format!("{} dynmem.swap=vda{touch}", image.cmdline(self.agent))),
             ..Boot::default()
         });
         VmDefinition {

@@ -234,7 +234,8 @@ impl Lab {
     }
 
     /// What outlived the daemon and its machines: processes, their folders'
-    /// sockets, their groups, and files that were never finished.
+    /// sockets, their groups, smart paging files, and files that were never
+    /// finished.
     fn leftovers(&self) -> Vec<String> {
         let processes =
             cleanup::processes(self.root()).into_iter().map(|(pid, name)| format!("process {pid} ({name})"));
@@ -242,7 +243,10 @@ impl Lab {
         let groups = groups.map(|group| format!("group {}", group.display()));
         let unfinished = files(&self.state_dir().join("vms")).filter(|path| path.extension() == Some("tmp".as_ref()));
         let unfinished = unfinished.map(|path| format!("file {}", path.display()));
-        processes.chain(sockets(&self.state_dir().join("run"))).chain(groups).chain(unfinished).collect()
+        let swap = cleanup::swap_files(self.root()).into_iter().map(|area| format!("swap {}", area.path.display()));
+        let paging = files(&self.state_dir().join("paging")).map(|path| format!("file {}", path.display()));
+        let sockets = sockets(&self.state_dir().join("run"));
+        processes.chain(sockets).chain(groups).chain(unfinished).chain(swap).chain(paging).collect()
     }
 
     /// The end of what the daemon said.

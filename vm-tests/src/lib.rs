@@ -20,7 +20,7 @@ mod wait;
 mod workload;
 
 pub use binaries::{Binaries, GUEST_PROFILE, GUEST_TARGET, image};
-pub use cleanup::{Footprint, groups, processes};
+pub use cleanup::{Footprint, groups, processes, swap_files};
 pub use dynmem_guest_image::Image;
 pub use dynmem_workload::message::{AgentFate, Request as WorkloadRequest};
 pub use guest::{BOOT_LIMIT, Guest};

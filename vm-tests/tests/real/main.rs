@@ -7,6 +7,7 @@
 //! - `life`: starts, stops, reboots, guests that never come up
 //! - `moves`: memory on its way between guests
 //! - `limits`: a guest that takes what it was not lent, and its neighbour
+//! - `paging`: restarts without memory for them
 //! - `daemon`: what a daemon's end means to guests, and what the next one finds
 //! - `privilege`: guests whose QEMU has no rights
 //! - `recovery`: the daemon dies in the middle of anything
@@ -15,6 +16,7 @@ mod daemon;
 mod life;
 mod limits;
 mod moves;
+mod paging;
 mod privilege;
 mod recovery;
 

@@ -286,7 +286,8 @@ impl Fence {
                 .go_without("its process was taken out of its memory group; start it again to limit it".to_owned());
         }
         if let Some((held, limit)) = reading.held.zip(self.kept) {
-            self.at_limit(held.saturating_add(NEARLY) >= limit.soft);
+            // One that pages is there always: what it has not got is in its file.
+            self.at_limit(limit.swap.is_zero() && held.saturating_add(NEARLY) >= limit.soft);
         }
     }
 
