@@ -25,8 +25,8 @@ use crate::{
     groups::{Groups, with_source},
 };
 
-/// Between two readings. One takes 4 ms of processor time (QEMU 7.2, whatever
-/// the size of its guest).
+/// Between two readings. One takes 4 ms of processor time (QEMU 7.2); the
+/// guest's own memory is not walked.
 const READ_EVERY: Duration = Duration::from_secs(10);
 /// A limit that could not be set is tried again so often.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
