@@ -133,7 +133,7 @@ impl LogReader {
 /// The thread: entries in batches, each written once.
 fn keep(events: EventLog, messages: &Receiver<Message>) {
     let mut writer = Writer::new(events);
-    while let Some(first) = writer.wait(messages) {
+    while let Ok(first) = writer.wait(messages) {
         let (mut batch, mut states, mut queries) = (Vec::new(), BTreeMap::new(), Vec::new());
         let mut sort = |message| match message {
             Message::Record(entry) => batch.push(*entry),

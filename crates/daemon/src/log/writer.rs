@@ -13,7 +13,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::mpsc::{Receiver, RecvTimeoutError},
+    sync::mpsc::{Receiver, RecvError, RecvTimeoutError},
     time::Duration,
 };
 
@@ -50,15 +50,15 @@ impl Writer {
     }
 
     /// The next message; none of it when it is time to try the disk again.
-    /// `None` when nobody is left who could send any.
-    pub(super) fn wait(&self, messages: &Receiver<Message>) -> Option<Option<Message>> {
+    /// An error when nobody is left who could send any.
+    pub(super) fn wait(&self, messages: &Receiver<Message>) -> Result<Option<Message>, RecvError> {
         if self.waiting.is_empty() && self.states.is_empty() && self.events.is_durable() {
-            return messages.recv().ok().map(Some);
+            return messages.recv().map(Some);
         }
         match messages.recv_timeout(RETRY_EVERY) {
-            Ok(message) => Some(Some(message)),
-            Err(RecvTimeoutError::Timeout) => Some(None),
-            Err(RecvTimeoutError::Disconnected) => None,
+            Ok(message) => Ok(Some(message)),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => Err(RecvError),
         }
     }
 
