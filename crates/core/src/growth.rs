@@ -40,12 +40,13 @@ const NOISE: Bytes = Bytes::from_mib(16);
 pub(crate) struct Growth {
     /// The most that it ever grew within the window, forgotten slowly.
     surge: Bytes,
-    /// The most of the growth that goes on now, and when it last became more.
+    /// The most of the growth that goes on now.
     grown: Bytes,
-    risen_at: Instant,
     /// Allocated and not touched: now, and as it usually is.
     idle: Bytes,
     idle_usual: Bytes,
+    /// When the growth that goes on now last became more.
+    risen_at: Instant,
     /// What it needs now.
     needed: Bytes,
     /// What it needed a while ago: sinks with the need, follows it up slowly.

@@ -50,19 +50,15 @@ pub(crate) fn share_among<T>(
     claim: impl Fn(&T) -> Claim,
     mut give: impl FnMut(&mut T, u32),
 ) {
-    let (mut floors, mut ceilings, mut weights, mut rest) = (0, 0, 0_u64, capacity);
+    let (mut floors, mut ceilings, mut weights) = (0, 0, 0_u64);
     // No claim gets more than all: so no product below is larger than expected.
     let most = u32::try_from(capacity).unwrap_or(u32::MAX);
     let mut open = Vec::with_capacity(items.len());
     for claim in items.iter().map(&claim) {
         floors += u64::from(claim.floor);
         ceilings += u64::from(claim.ceiling);
-        if claim.ceiling > claim.floor {
-            weights += u64::from(claim.weight);
-            open.push(Claim { ceiling: claim.ceiling.min(most), ..claim });
-        } else {
-            rest = rest.saturating_sub(u64::from(claim.floor));
-        }
+        weights += u64::from(claim.weight);
+        open.push(Claim { ceiling: claim.ceiling.min(most), ..claim });
     }
     if floors >= capacity {
         return items.iter_mut().for_each(|item| give(item, claim(item).floor));
@@ -72,7 +68,8 @@ pub(crate) fn share_among<T>(
     }
     // No product or sum of products exceeds this one, and 128 bits take twice the time.
     let fits = capacity.checked_mul(weights).is_some();
-    let level = if fits { level::<u64>(rest, weights, &mut open) } else { level::<u128>(rest, weights, &mut open) };
+    let level =
+        if fits { level::<u64>(capacity, weights, &mut open) } else { level::<u128>(capacity, weights, &mut open) };
     let mut left = level.rest.saturating_sub(open.iter().map(|claim| u64::from(level.of(claim).0)).sum());
     for item in items {
         let (blocks, more) = level.of(&claim(item));
@@ -92,9 +89,6 @@ impl Level {
     /// The whole blocks of a claim at this level, and whether it could take
     /// another one instead of what rounding left over.
     fn of(&self, claim: &Claim) -> (u32, bool) {
-        if claim.ceiling == claim.floor {
-            return (claim.floor, false);
-        }
         let (whole, _) = fraction(u64::from(claim.weight), self.rest, self.weights);
         let blocks = u32::try_from(whole).unwrap_or(u32::MAX).clamp(claim.floor, claim.ceiling);
         (blocks, u64::from(blocks) == whole && blocks < claim.ceiling)
@@ -126,17 +120,21 @@ where
         if undercut == exceeded {
             return Level { rest, weights: weights.max(1) }; // the bounds that are touched cancel out
         }
-        let (mut fixed, mut fixed_weights) = (0, 0);
-        open.retain(|claim| {
+        let (mut fixed, mut fixed_weights, mut kept) = (0, 0, 0);
+        for index in 0..open.len() {
+            let claim = open[index];
             let (is_final, at) = if undercut > exceeded {
-                (share(claim) < wide(claim.floor, weights), claim.floor)
+                (share(&claim) < wide(claim.floor, weights), claim.floor)
             } else {
-                (share(claim) > wide(claim.ceiling, weights), claim.ceiling)
+                (share(&claim) > wide(claim.ceiling, weights), claim.ceiling)
             };
-            fixed += if is_final { u64::from(at) } else { 0 };
-            fixed_weights += if is_final { u64::from(claim.weight) } else { 0 };
-            !is_final
-        });
+            fixed += u64::from(at) * u64::from(is_final);
+            fixed_weights += u64::from(claim.weight) * u64::from(is_final);
+            // No branch: nobody could foretell which are final.
+            open[kept] = claim;
+            kept += usize::from(!is_final);
+        }
+        open.truncate(kept);
         rest = rest.saturating_sub(fixed);
         weights -= fixed_weights;
     }

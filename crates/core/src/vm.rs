@@ -138,8 +138,8 @@ pub(crate) struct Machine {
     /// The shutdown under way is the first half of a restart.
     pub(crate) restarting: bool,
     pub(crate) status: Option<MemoryStatus>,
-    pub(crate) growth: Growth,
     pub(crate) counters: Counters,
+    pub(crate) growth: Growth,
     pub(crate) high_water: Bytes,
     /// Power-off or reset by force, if the guest does not answer until then.
     pub(crate) force_at: Option<Instant>,
@@ -317,8 +317,7 @@ impl Machine {
 }
 
 /// A VM. What decisions read comes first, as in [`Machine`]: six lines of the
-/// processor's caches, which fetch two at a time. An order touches three of
-/// these, and the counters.
+/// processor's caches, which fetch two at a time. An order touches four of these.
 #[derive(Clone, Debug)]
 #[repr(C, align(128))]
 pub(crate) struct Vm {

@@ -118,11 +118,11 @@ impl Bytes {
     /// ```
     #[must_use]
     pub const fn align_up(self, block: Self) -> Self {
-        if block.0 == 0 || self.0.is_multiple_of(block.0) {
+        if block.0 == 0 {
             return self;
         }
-        match self.align_down(block).checked_add(block) {
-            Some(up) => up,
+        match self.checked_add(Self(block.0 - 1)) {
+            Some(beyond) => beyond.align_down(block),
             None => Self::MAX.align_down(block),
         }
     }
