@@ -201,6 +201,17 @@ impl Lab {
         Ok(())
     }
 
+    /// Sends a signal to a machine's process, whether a daemon runs or not.
+    pub fn signal_machine(&self, vm: &str, signal: Signal) -> Result<()> {
+        let path = self.run_dir(vm).join("qemu.pid");
+        let text = fs::read_to_string(&path).with_context(|| format!("{vm} has no process: {}", path.display()))?;
+        let pid = text.trim().parse().with_context(|| format!("{} holds {text:?}", path.display()))?;
+        let ours = cleanup::processes(self.root()).iter().any(|(ours, _)| *ours == pid);
+        anyhow::ensure!(ours, "Process {pid}, which {} names, is not a machine of this lab", path.display());
+        cleanup::kill(pid, signal);
+        Ok(())
+    }
+
     /// Waits until a VM is as `condition` wants it. A daemon that is down for
     /// a moment is waited for.
     pub async fn until_vm(

@@ -26,5 +26,6 @@ pub use dynmem_workload::message::{AgentFate, Request as WorkloadRequest};
 pub use guest::{BOOT_LIMIT, Guest};
 pub use lab::{Lab, LabOptions, is_served, summary};
 pub use monitor::{Lent, Monitor};
+pub use rustix::process::Signal;
 pub use wait::{Seen, until};
 pub use workload::Workload;

@@ -14,6 +14,7 @@
 
 mod bench;
 mod build;
+mod chaos;
 mod ci;
 mod demo;
 mod fuzz;
@@ -38,6 +39,8 @@ struct Arguments {
 enum Command {
     /// Shows dynamic memory at work: four real guests on a pool too small for all of them
     Demo(demo::Options),
+    /// Lets everything go wrong for a while, on real guests, and verifies all promises
+    Chaos(chaos::Options),
     /// Tests everything, real guests included
     Test(test::Options),
     /// Measures how fast it is
@@ -59,6 +62,7 @@ enum Command {
 fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::Demo(options) => demo::run(&options),
+        Command::Chaos(options) => chaos::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),

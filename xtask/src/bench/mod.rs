@@ -8,6 +8,7 @@ mod idle;
 pub(crate) mod plot;
 mod policy;
 mod reaction;
+mod recovery;
 
 use std::path::PathBuf;
 
@@ -42,6 +43,8 @@ enum Name {
     Reaction,
     /// The daemon at rest with twenty guests: processor and memory
     Idle,
+    /// From the start of a new daemon, after one was killed, until it has twenty guests in its hands
+    Recovery,
     /// dynmem and other managers on simulated hosts: what the guests lacked, and what it cost
     Policy,
 }
@@ -54,6 +57,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         Name::Engine => engine::run(options.quick)?,
         Name::Reaction => reaction::run(options.quick)?,
         Name::Idle => idle::run(options.quick)?,
+        Name::Recovery => recovery::run(options.quick)?,
         Name::Policy => return policy::run(options),
     };
     report::print(&metrics, options.json);

@@ -10,10 +10,10 @@
 //! With `--check` the play has disasters in it, and the verdict decides about
 //! success.
 
-mod observer;
+pub(crate) mod observer;
 mod play;
 mod screen;
-mod verdict;
+pub(crate) mod verdict;
 
 use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
 
@@ -127,7 +127,7 @@ async fn perform(options: &Options, image: &Image) -> Result<Outcome> {
 
 fn broken_promises(tally: &Tally) -> Vec<String> {
     let mut broken = Vec::new();
-    let Tally { samples, pool_exceeded, below_minimum, starved_longest, starved_guest } = tally;
+    let Tally { samples, pool_exceeded, below_minimum, starved_longest, starved_guest, .. } = tally;
     if *pool_exceeded > 0 {
         broken.push(format!("The pool was exceeded in {pool_exceeded} of {samples} samples"));
     }

@@ -5,6 +5,8 @@
 //! and all of them at the end for the verdict.
 
 use std::{
+    future::pending,
+    io,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -21,6 +23,8 @@ use tokio::{
 };
 
 const PERIOD: Duration = Duration::from_millis(250);
+/// A QEMU that is slower stands still, and holds what it held.
+const QEMU_PATIENCE: Duration = Duration::from_millis(500);
 /// A daemon that is slower is treated as silent in this sample.
 const DAEMON_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -43,6 +47,7 @@ impl Sample {
                 "name": guest.name,
                 "state": guest.view.as_ref().map(|view| view.state),
                 "assigned_mib": guest.lent.map(|lent| lent.assigned().mib()),
+                "overhead_mib": guest.view.as_ref().map(|view| view.overhead_bytes.mib()),
                 "plugged_mib": guest.lent.map(|lent| lent.plugged.mib()),
                 "demand_mib": guest.view.as_ref().map(|view| view.demand_bytes.mib()),
                 "target_mib": guest.view.as_ref().map(|view| view.target_bytes.mib()),
@@ -92,6 +97,7 @@ impl Observer {
             name: (*name).to_owned(),
             socket: lab.run_dir(name).join("monitor.sock"),
             monitor: None,
+            last: None,
         });
         let machines = machines.collect();
         let (publish, latest) = watch::channel(Sample::default());
@@ -123,6 +129,8 @@ struct Machine {
     name: String,
     socket: PathBuf,
     monitor: Option<Monitor>,
+    /// What it held when it last said so.
+    last: Option<Lent>,
 }
 
 /// The task's own state.
@@ -179,13 +187,31 @@ impl Eye {
 
 impl Machine {
     async fn lent(&mut self) -> Option<Lent> {
-        if self.monitor.is_none() {
-            self.monitor = Monitor::connect(&self.socket).await.ok();
+        match timeout(QEMU_PATIENCE, self.ask()).await {
+            Ok(lent) => {
+                if lent.is_none() {
+                    self.monitor = None; // the machine is gone, or another has taken its place
+                }
+                self.last = lent;
+            }
+            Err(_) => self.monitor = None, // a late answer would be taken for the next one
         }
-        let lent = self.monitor.as_mut()?.lent().await.ok();
-        if lent.is_none() {
-            self.monitor = None; // the machine is gone, or another has taken its place
-        }
-        lent
+        self.last
     }
+
+    async fn ask(&mut self) -> Option<Lent> {
+        if self.monitor.is_none() {
+            let connected = Monitor::connect(&self.socket).await;
+            if connected.as_ref().is_err_and(is_waiting_line_full) {
+                pending::<()>().await; // it takes nobody in: it stands still
+            }
+            self.monitor = connected.ok();
+        }
+        self.monitor.as_mut()?.lent().await.ok()
+    }
+}
+
+fn is_waiting_line_full(error: &anyhow::Error) -> bool {
+    let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+    kind == Some(io::ErrorKind::WouldBlock)
 }

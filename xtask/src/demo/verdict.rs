@@ -1,7 +1,10 @@
 //! [`Tally`]: what the samples say about the promises. Pure, so that it can be
 //! tested with samples of broken worlds.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use dynmem_api::{DriverView, VmState, VmView};
 use dynmem_units::Bytes;
@@ -22,6 +25,8 @@ pub(crate) struct Tally {
     pub(crate) starved_longest: Duration,
     /// Who that was.
     pub(crate) starved_guest: Option<String>,
+    /// The same for each guest that ever did.
+    pub(crate) starved: BTreeMap<String, Duration>,
 }
 
 /// Goes through the samples in their order.
@@ -30,8 +35,14 @@ pub(crate) struct Tally {
 /// its last word about demand, target and overhead holds: a guest does not
 /// stop needing memory because the daemon died.
 pub(crate) fn tally(samples: &[Sample], pool: Bytes) -> Tally {
+    tally_excusing(samples, pool, |_, _| false)
+}
+
+/// The same, without the hunger of a guest that is `excused` at that time.
+pub(crate) fn tally_excusing(samples: &[Sample], pool: Bytes, excused: impl Fn(&str, Duration) -> bool) -> Tally {
     let mut tally = Tally { samples: samples.len(), ..Tally::default() };
     let mut known: HashMap<&str, &VmView> = HashMap::new();
+    let mut overhead: HashMap<&str, Overhead> = HashMap::new();
     let mut starving_since: HashMap<&str, Duration> = HashMap::new();
     for sample in samples {
         for guest in &sample.guests {
@@ -39,18 +50,26 @@ pub(crate) fn tally(samples: &[Sample], pool: Bytes) -> Tally {
                 known.insert(&guest.name, view);
             }
         }
+        for view in sample.guests.iter().filter_map(|guest| guest.view.as_ref()) {
+            overhead.insert(&view.name, Overhead::of(view, overhead.get(view.name.as_str()).copied()));
+        }
         let view_of = |guest: &Sighting| known.get(guest.name.as_str()).copied();
-        let charged = charged(&sample.guests, &view_of);
+        let charged = charged(&sample.guests, &overhead);
         tally.pool_exceeded += usize::from(charged > pool);
         tally.below_minimum += usize::from(sample.guests.iter().any(|guest| is_below_minimum(guest, &view_of)));
         for guest in &sample.guests {
             let free = pool.saturating_sub(charged).saturating_add(surplus(&sample.guests, &view_of));
-            if !view_of(guest).is_some_and(|view| is_short(guest, view)) || free < Bytes::BLOCK {
+            let short = view_of(guest).is_some_and(|view| is_short(guest, view)) && !excused(&guest.name, sample.at);
+            if !short || free < Bytes::BLOCK {
                 starving_since.remove(guest.name.as_str());
                 continue;
             }
             let since = *starving_since.entry(&guest.name).or_insert(sample.at);
             let starved = sample.at.saturating_sub(since);
+            if starved > Duration::ZERO {
+                let longest = tally.starved.entry(guest.name.clone()).or_default();
+                *longest = starved.max(*longest);
+            }
             if starved > tally.starved_longest {
                 tally.starved_longest = starved;
                 tally.starved_guest = Some(guest.name.clone());
@@ -60,14 +79,28 @@ pub(crate) fn tally(samples: &[Sample], pool: Bytes) -> Tally {
     tally
 }
 
+/// What a machine's hypervisor holds for itself.
+#[derive(Clone, Copy, Debug)]
+struct Overhead {
+    pid: Option<u32>,
+    bytes: Bytes,
+    is_measured: bool,
+}
+
+impl Overhead {
+    /// What is measured is believed; an estimate while there is nothing better.
+    /// A new daemon has not measured yet what the one before had.
+    fn of(view: &VmView, before: Option<Self>) -> Self {
+        let now = Self { pid: view.pid, bytes: view.overhead_bytes, is_measured: view.overhead_measured };
+        before.filter(|before| before.pid == now.pid && before.is_measured && !now.is_measured).unwrap_or(now)
+    }
+}
+
 /// What all machines hold, the hypervisor's own memory included.
-fn charged<'a>(guests: &'a [Sighting], view_of: &impl Fn(&'a Sighting) -> Option<&'a VmView>) -> Bytes {
+fn charged(guests: &[Sighting], overhead: &HashMap<&str, Overhead>) -> Bytes {
     let there = guests.iter().filter(|guest| guest.lent.is_some());
-    there
-        .map(|guest| {
-            guest.assigned_least.saturating_add(view_of(guest).map_or(Bytes::ZERO, |view| view.overhead_bytes))
-        })
-        .sum()
+    let own = |guest: &Sighting| overhead.get(guest.name.as_str()).map_or(Bytes::ZERO, |overhead| overhead.bytes);
+    there.map(|guest| guest.assigned_least.saturating_add(own(guest))).sum()
 }
 
 fn is_below_minimum<'a>(guest: &'a Sighting, view_of: &impl Fn(&'a Sighting) -> Option<&'a VmView>) -> bool {
@@ -146,6 +179,24 @@ mod tests {
     }
 
     #[test]
+    fn what_was_measured_of_a_process_counts_until_it_is_measured_again() {
+        let seen = |pid: u32, overhead: u64, measured: bool| {
+            let mut guest = guest("a", 900, 300);
+            let view = guest.view.as_mut().expect("a view");
+            (view.pid, view.overhead_bytes, view.overhead_measured) = (Some(pid), Bytes::from_mib(overhead), measured);
+            guest
+        };
+        let exceeded = |story_of: &[(u32, u64, bool)]| {
+            let seconds: Vec<[Sighting; 1]> =
+                story_of.iter().map(|&(pid, own, measured)| [seen(pid, own, measured)]).collect();
+            story(&seconds.iter().map(|second| &second[..]).collect::<Vec<_>>()).pool_exceeded
+        };
+        assert_eq!(exceeded(&[(1, 90, true), (1, 120, false)]), 0, "another daemon's estimate");
+        assert_eq!(exceeded(&[(1, 90, true), (2, 120, false)]), 1, "another process");
+        assert_eq!(exceeded(&[(1, 90, true), (1, 120, true)]), 1, "measured anew");
+    }
+
+    #[test]
     fn below_minimum_is_counted() {
         assert_eq!(story(&[&[guest("a", 200, 100)], &[guest("a", 198, 100)]]).below_minimum, 1);
     }
@@ -155,6 +206,16 @@ mod tests {
         let (short, fine) = ([guest("a", 400, 500)], [guest("a", 600, 500)]);
         let tally = story(&[&short, &short, &fine, &short, &short, &short, &short]);
         assert_eq!((tally.starved_longest, tally.starved_guest.as_deref()), (Duration::from_secs(3), Some("a")));
+        assert_eq!(tally.starved, BTreeMap::from([("a".to_owned(), Duration::from_secs(3))]));
+    }
+
+    #[test]
+    fn hunger_that_is_excused_is_none() {
+        let short = [guest("a", 400, 500), guest("b", 400, 500)];
+        let sample = |second| Sample { at: Duration::from_secs(second), host: None, guests: short.to_vec() };
+        let samples: Vec<Sample> = (0..5).map(sample).collect();
+        let tally = tally_excusing(&samples, Bytes::from_mib(2000), |guest, at| guest == "a" || at.as_secs() == 2);
+        assert_eq!(tally.starved, BTreeMap::from([("b".to_owned(), Duration::from_secs(1))]));
     }
 
     #[test]

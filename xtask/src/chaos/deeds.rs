@@ -1,0 +1,210 @@
+//! Deeds: what is done with a guest's workload, each in a task of its own,
+//! because a guest that is in trouble takes its time; and [`Told`], what came
+//! of it.
+
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use dynmem_api::{Client, ClientError, StopRequest};
+use dynmem_units::Bytes;
+use dynmem_vm_tests::{Seen, Workload, WorkloadRequest, until};
+use tokio::time::sleep;
+
+/// A guest that boots beside five others on two cores that emulate it; one
+/// that waits for others' memory first.
+const UP_WITHIN: Duration = Duration::from_mins(4);
+/// For the first answer of one connection.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(6);
+/// Held from the boot on, to be verified at the end.
+pub(super) const KEEPSAKE: Bytes = Bytes::from_mib(16);
+/// A spike's wait for the host's help.
+const SPIKE_WAIT: Duration = Duration::from_secs(10);
+
+/// What a task says at its end.
+#[derive(Debug)]
+pub(super) struct Told {
+    /// The connection, if it is still good for something.
+    pub(super) workload: Option<Workload>,
+    pub(super) news: Result<News>,
+}
+
+/// How a guest is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct News {
+    /// When it said so.
+    pub(super) at: Instant,
+    pub(super) uptime: Duration,
+    pub(super) oom_kills: u64,
+    /// Pages with a wrong content, since the boot.
+    pub(super) broken: u64,
+    pub(super) goal: Bytes,
+    /// It has booted since the last news.
+    pub(super) is_up_again: bool,
+}
+
+/// A change of a guest's load.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Load {
+    Grow { bytes: Bytes, per_second: Bytes },
+    Shrink(Bytes),
+    Spike(Bytes),
+    Verify,
+}
+
+/// Changes the load.
+pub(super) async fn load(mut workload: Workload, load: Load) -> Told {
+    let news = async {
+        match load {
+            Load::Grow { bytes, per_second } => workload.grow(bytes, Some(per_second)).await.map(drop)?,
+            Load::Shrink(bytes) => workload.shrink(bytes).await.map(drop)?,
+            Load::Spike(bytes) => workload.spike(bytes, SPIKE_WAIT).await.map(drop)?,
+            Load::Verify => workload.verify().await.map(drop)?,
+        }
+        news(&mut workload).await
+    };
+    let news = news.await;
+    Told { workload: Some(workload), news }
+}
+
+/// Does something to the guest from inside, and goes on with it.
+pub(super) async fn mischief(mut workload: Workload, what: WorkloadRequest) -> Told {
+    let news = async {
+        workload.mischief(what).await?;
+        news(&mut workload).await
+    };
+    let news = news.await;
+    Told { workload: Some(workload), news }
+}
+
+/// Lets the guest restart from inside, and waits until it is up again.
+pub(super) async fn leave(mut workload: Workload, how: WorkloadRequest, machine: Reach) -> Told {
+    // A crash may take its answer along.
+    let _ = tokio::time::timeout(ANSWERS_WITHIN, workload.leave(how)).await;
+    drop(workload);
+    machine.comes_up(Instant::now()).await
+}
+
+/// Where a guest is to be found.
+#[derive(Clone, Debug)]
+pub(super) struct Reach {
+    pub(super) name: String,
+    pub(super) socket: PathBuf,
+    pub(super) client: Client,
+}
+
+impl Reach {
+    /// Starts the VM, as soon as there is memory for it, and waits until it is
+    /// up.
+    pub(super) async fn start(self) -> Told {
+        let since = Instant::now();
+        let what = format!("the start of {}", self.name);
+        let started = until(&what, UP_WITHIN, async || {
+            match self.client.start(&self.name).await {
+                Ok(_) => Ok(Seen::Ready(())),
+                Err(ClientError::Refused(problem)) if problem.detail.starts_with("Can't start") => {
+                    let is_on = self.client.vm(&self.name).await.is_ok_and(|vm| vm.state.is_on());
+                    Ok(if is_on { Seen::Ready(()) } else { Seen::NotYet(problem.detail) })
+                }
+                Err(error) => Ok(Seen::NotYet(error.to_string())), // no memory now, or no daemon
+            }
+        });
+        match started.await {
+            Ok(()) => self.comes_up(since).await,
+            Err(error) => Told { workload: None, news: Err(error) },
+        }
+    }
+
+    /// Restarts the VM and waits until it is up. A daemon that dies before it
+    /// answers is asked again when it is back: nobody knows what it did.
+    pub(super) async fn restart(self) -> Told {
+        let since = Instant::now();
+        let what = format!("the restart of {}", self.name);
+        let restarted = until(&what, UP_WITHIN, async || match self.client.restart(&self.name).await {
+            Ok(_) | Err(ClientError::Refused(_)) => Ok(Seen::Ready(())), // what follows tells how it is
+            Err(error) => Ok(Seen::NotYet(error.to_string())),
+        });
+        match restarted.await {
+            Ok(()) => self.comes_up(since).await,
+            Err(error) => Told { workload: None, news: Err(error) },
+        }
+    }
+
+    /// Waits until the VM is off, asking for it if need be, and starts it after
+    /// a while.
+    pub(super) async fn off_and_on(self, stop: Option<StopRequest>, off: Duration) -> Told {
+        let what = format!("the end of {}", self.name);
+        let is_off = until(&what, UP_WITHIN, async || {
+            if let Some(stop) = &stop {
+                let _ = self.client.stop(&self.name, stop).await; // the daemon may die, or it may be off already
+            }
+            Ok(match self.client.vm(&self.name).await {
+                Ok(vm) if !vm.state.is_on() => Seen::Ready(()),
+                Ok(vm) => Seen::NotYet(vm.state.to_string()),
+                Err(error) => Seen::NotYet(error.to_string()),
+            })
+        });
+        if let Err(error) = is_off.await {
+            return Told { workload: None, news: Err(error) };
+        }
+        sleep(off).await;
+        self.start().await
+    }
+
+    /// Waits until a guest that booted after `since` answers.
+    pub(super) async fn comes_up(self, since: Instant) -> Told {
+        let what = format!("{} to boot", self.name);
+        let up = until(&what, UP_WITHIN, async || {
+            let look = async {
+                let mut workload = Workload::connect(&self.name, &self.socket, ANSWERS_WITHIN).await?;
+                let status = workload.status().await?;
+                if Duration::from_millis(status.uptime_ms) > since.elapsed() {
+                    bail!("The guest from before answers");
+                }
+                anyhow::Ok(workload)
+            };
+            Ok(match look.await {
+                Ok(workload) => Seen::Ready(workload),
+                Err(error) => Seen::NotYet(format!("{error:#}")),
+            })
+        });
+        match up.await {
+            Ok(workload) => first_news(workload).await,
+            Err(error) => Told { workload: None, news: Err(error) },
+        }
+    }
+
+    /// Connects anew to a guest that did not restart.
+    pub(super) async fn connect(self) -> Told {
+        match Workload::connect(&self.name, &self.socket, UP_WITHIN).await {
+            Ok(mut workload) => {
+                let news = news(&mut workload).await;
+                Told { workload: Some(workload), news }
+            }
+            Err(error) => Told { workload: None, news: Err(error) },
+        }
+    }
+}
+
+async fn first_news(mut workload: Workload) -> Told {
+    let news = async {
+        workload.grow(KEEPSAKE, None).await.context("It is up and does not load")?;
+        Ok(News { is_up_again: true, ..news(&mut workload).await? })
+    };
+    let news = news.await;
+    Told { workload: Some(workload), news }
+}
+
+async fn news(workload: &mut Workload) -> Result<News> {
+    let status = workload.status().await?;
+    Ok(News {
+        at: Instant::now(),
+        uptime: Duration::from_millis(status.uptime_ms),
+        oom_kills: status.oom_kills,
+        broken: status.broken,
+        goal: status.goal_bytes,
+        is_up_again: false,
+    })
+}
