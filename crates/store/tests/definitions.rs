@@ -107,7 +107,7 @@ fn a_damaged_file_is_told_with_its_place_and_hides_no_other() {
     assert_eq!(loaded.definitions.iter().map(|vm| vm.name.as_str()).collect::<Vec<_>>(), ["a", "m", "z"]);
     let told: Vec<String> = loaded.damaged.iter().map(|damaged| damaged.error.to_string()).collect();
     let expected = [
-        ("b.toml", ", line 2, column 1: Unknown field `vcpu`, expected one of `name`, `vcpus`, "),
+        ("b.toml", ", line 2, column 1: Unknown field `vcpu`, expected one of `name`, "),
         ("c.toml", " defines the VM \"a\": name the file a.toml, or the VM after the file"),
         ("d.toml", " is not read: a definition is text in UTF-8"),
         ("e.toml", " is not read: a definition has at most 1MiB"),
