@@ -259,6 +259,9 @@ pub enum SaveError {
     /// QEMU gave it up.
     #[error("QEMU says: {0}")]
     Refused(String),
+    /// The file itself, while it is written or read.
+    #[error("the file of its memory: {0}")]
+    File(io::Error),
     /// Nothing moves any more.
     #[error("after {bytes} nothing has moved for {}s", waited.as_secs())]
     Stalled {

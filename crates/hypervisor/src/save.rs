@@ -31,8 +31,8 @@ use tokio::{
 use tracing::warn;
 
 use crate::{
-    Machine, MachineError, RunDir, RunState, SaveError, SavedDir, SavedRecord, launch::STATISTICS_SECONDS,
-    saved::kept_definition,
+    Machine, MachineError, MachineRecord, RunDir, RunState, SaveError, SavedDir, SavedRecord,
+    launch::STATISTICS_SECONDS, saved::kept_definition,
 };
 
 /// Between two looks at how far it is.
@@ -41,6 +41,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const STALL_PATIENCE: Duration = Duration::from_mins(1);
 /// QEMU's main loop may wait for the machine's disks before it answers.
 const CALL_PATIENCE: Duration = Duration::from_mins(1);
+/// Devices in a file: a display's memory is the largest of them.
+const DEVICES_AT_MOST: Bytes = Bytes::from_mib(256);
 /// Bytes a second: QEMU's own bound is meant for networks.
 const NO_BOUND: u64 = 1 << 50;
 
@@ -109,12 +111,26 @@ impl Machine {
         client.call_with_file(GetFd { fdname: "save" }, sent.into()).await?;
         client.call(MigrateSetParameters { max_bandwidth: NO_BOUND }).await?;
         client.call(Migrate { uri: "fd:save" }).await?;
-        let written = || Ok(file.metadata().map_or(0, |file| file.len()));
+        let plugged = self.facts().await?.plugged;
+        let most = self.size_at_most(plugged).get();
+        let written = || match file.metadata()?.len() {
+            bytes if bytes > most => Err(io::Error::other(format!("it is larger than {most} bytes"))),
+            bytes => Ok(bytes),
+        };
         match watch(&client, written, |bytes| progress(Bytes::new(bytes))).await? {
             migration if migration.is_completed() => Ok(()),
             Migration { error_desc: Some(reason), .. } => Err(SaveError::Refused(reason)),
             Migration { status, .. } => Err(SaveError::Refused(status.unwrap_or_default())),
         }
+    }
+
+    /// More than this a machine does not take in a file, whatever QEMU writes:
+    /// the memory that it can have now (a balloon is a guest's word), a word for
+    /// each page that it could ever have, its devices.
+    fn size_at_most(&self, plugged: Bytes) -> Bytes {
+        let MachineRecord { boot_bytes: boot, plug_max_bytes: plug_max, .. } = self.record;
+        let words = boot.saturating_add(plug_max).scale(1, 256);
+        [boot, plugged, words, DEVICES_AT_MOST].into_iter().sum()
     }
 
     /// Makes what was written the VM's saved state, on the disk. From then on
@@ -179,7 +195,7 @@ async fn watch(
         if !migration.is_under_way() {
             return Ok(migration);
         }
-        let is = moved().unwrap_or(last);
+        let is = moved().map_err(SaveError::File)?;
         if is != last {
             (last, since) = (is, Instant::now());
             progress(is);

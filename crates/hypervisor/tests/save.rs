@@ -210,6 +210,18 @@ async fn a_full_disk_is_told_and_the_machine_goes_on() {
 }
 
 #[tokio::test]
+async fn a_machine_that_writes_more_than_it_can_be_is_given_up() {
+    let (site, host) = Site::imitated();
+    host.set_default(Behaviour { save: SaveMood::Bloated, ..Behaviour::default() });
+    let mut machine = site.launch().await;
+    let error = machine.write_to(&site.saved, |_| ()).await.expect_err("a full disk is everybody's");
+    assert!(error.to_string().contains("it is larger than "), "{error}");
+    machine.abandon_save(&site.saved).await.expect("as before");
+    assert_eq!(state(&mut machine).await, RunState::Running);
+    assert!(!site.saved.path().exists());
+}
+
+#[tokio::test]
 async fn a_machine_that_its_guest_switched_off_is_not_saved() {
     let (site, host) = Site::imitated();
     let mut machine = site.launch().await;

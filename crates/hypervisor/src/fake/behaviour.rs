@@ -41,6 +41,8 @@ pub enum SaveMood {
     Endless,
     /// There is no room for it.
     DiskFull,
+    /// It writes more than it can be.
+    Bloated,
 }
 
 /// What a memory device does when it is asked to move.

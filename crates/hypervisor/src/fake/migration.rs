@@ -20,6 +20,9 @@ use crate::{MachineExit, RunState};
 /// Longer than any file that is written here.
 const FILE_BYTES_MAX: u64 = 1 << 16;
 
+/// More than any machine is; the file has holes.
+const BLOATED_BYTES: u64 = 1 << 40;
+
 /// What an imitated machine has of migration.
 #[derive(Debug, Default)]
 pub(super) struct Migration {
@@ -54,6 +57,10 @@ impl FakeMachine {
         let mut file = self.file_for(arguments)?;
         (self.migration.status, self.migration.error) = match self.behaviour.save {
             SaveMood::Endless => (Some("active"), None),
+            SaveMood::Bloated => {
+                let _ = file.set_len(BLOATED_BYTES); // nobody checks an imitation's disk
+                (Some("active"), None)
+            }
             SaveMood::DiskFull => (Some("failed"), Some("Unable to write to file: No space left on device")),
             SaveMood::Quick => match file.write_all(self.to_json().to_string().as_bytes()) {
                 Ok(()) => (Some("completed"), None),
