@@ -32,7 +32,7 @@ const fn step(minutes: u64, command: &'static [&'static str]) -> Step {
 }
 
 /// Limits are generous: two cores, an empty target folder, and neighbours.
-const STEPS: [Step; 10] = [
+const STEPS: [Step; 12] = [
     step(2, &["fmt", "--all", "--check"]),
     step(4, &["deny", "--all-features", "check", "bans", "licenses", "sources"]),
     step(
@@ -46,10 +46,12 @@ const STEPS: [Step; 10] = [
     },
     step(20, &["xtask", "test", "--profile", "ci"]),
     step(8, &["xtask", "demo", "--check"]),
+    step(15, &["xtask", "chaos", "--minutes", "2"]),
     step(10, &["xtask", "bench", "engine", "--quick"]),
     step(10, &["xtask", "bench", "policy", "--quick"]),
     step(10, &["xtask", "bench", "idle", "--quick"]),
     step(6, &["xtask", "bench", "reaction", "--quick"]),
+    step(6, &["xtask", "bench", "recovery", "--quick"]),
 ];
 
 /// Runs all steps, or lists them.
