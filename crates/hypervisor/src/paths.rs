@@ -82,6 +82,13 @@ impl RunDir {
         [self.qmp(), self.monitor(), self.console(), self.agent()]
     }
 
+    /// True if there is a log and nothing else: that was left for people to read.
+    pub(crate) fn is_for_people(&self) -> bool {
+        let Ok(entries) = fs::read_dir(&self.0) else { return false };
+        let log = self.log();
+        entries.flatten().all(|entry| entry.path() == log) && log.exists()
+    }
+
     /// Removes the directory and what is in it; fine if it is gone.
     pub(crate) fn remove(&self) -> io::Result<()> {
         match fs::remove_dir_all(&self.0) {

@@ -41,8 +41,8 @@ pub(crate) async fn attach(dir: &RunDir, reason: io::Error) -> Result<Option<Mac
     let unclear = |doing, source| AttachError::Unclear { doing, path: dir.record(), source, record: None };
     let missing = reason.kind() == io::ErrorKind::NotFound;
     let Some(mut process) = find(dir).map_err(|source| unclear("find the process of", source))? else {
-        // A directory with a log only was left for people to read.
-        return if missing && !dir.pid_file().exists() { Ok(None) } else { remove(dir).map(|()| None) };
+        // A launch that broke off may have come no further than its first socket.
+        return if missing && dir.is_for_people() { Ok(None) } else { remove(dir).map(|()| None) };
     };
     let Ok(connection) = dynmem_qmp::connect(&dir.qmp(), PATIENCE).await else {
         // It may have ended at its start, as an unbroken launch would tell.
@@ -123,4 +123,31 @@ fn started_unix_ms(ticks: u64) -> u64 {
     let age = Duration::try_from_secs_f64(uptime).unwrap_or_default();
     let age = age.saturating_sub(Duration::from_millis(ticks.saturating_mul(1000) / clock_ticks_per_second().max(1)));
     u64::try_from(now.saturating_sub(age).as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether a directory with these files is still there after somebody
+    /// looked for a machine in it.
+    async fn stays(files: &[&str]) -> bool {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dir = RunDir::new(folder.path().join("web01"));
+        fs::create_dir(dir.path()).expect("a directory");
+        for file in files {
+            fs::write(dir.path().join(file), "").expect("a file");
+        }
+        let found = attach(&dir, io::ErrorKind::NotFound.into()).await.expect("nothing is in the way");
+        assert!(found.is_none(), "nobody works there");
+        dir.path().exists()
+    }
+
+    #[tokio::test]
+    async fn a_launch_that_broke_off_anywhere_leaves_no_directory_and_a_log_is_kept_for_people() {
+        for broken_off in [&[][..], &["qmp.sock"], &["qmp.sock", "qemu.log"], &["qemu.log", "qemu.pid"]] {
+            assert!(!stays(broken_off).await, "{broken_off:?}");
+        }
+        assert!(stays(&["qemu.log"]).await);
+    }
 }
