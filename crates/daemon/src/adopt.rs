@@ -16,7 +16,8 @@ use dynmem_units::Bytes;
 use tokio::task::{JoinError, JoinSet, spawn_blocking};
 
 use crate::{
-    driver::{Attached, Lost, MachineInfo, devices_of},
+    driver::{Attached, Lost, MachineInfo, devices_of, overhead_of_found},
+    groups::Groups,
     paging::{Place, remembered},
 };
 
@@ -35,6 +36,17 @@ pub(crate) struct Found {
     pub(crate) paging: Option<Paged>,
     pub(crate) info: MachineInfo,
     pub(crate) attached: Attached,
+}
+
+impl Found {
+    /// Charges what QEMU really holds for itself, and not what was estimated
+    /// at its launch: else another daemon would take memory back that the one
+    /// before has lent.
+    pub(crate) fn measure(&mut self, groups: Option<&Groups>) {
+        if let Attached::Control(machine) = &self.attached {
+            self.devices.overhead = overhead_of_found(groups, machine);
+        }
+    }
 }
 
 /// What was found.

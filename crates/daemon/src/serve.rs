@@ -192,6 +192,7 @@ async fn supervise(
         log.record(None, "orphan", complaint, &[]);
     }
     let (groups, memory_limits) = open_groups(config, &hypervisor, &mut log);
+    adoption.found.values_mut().for_each(|found| found.measure(groups.as_ref()));
     for told in groups.iter().flat_map(|groups| groups.clear(|name| adoption.found.contains_key(name))) {
         log.record(None, "orphan", told, &[]);
     }

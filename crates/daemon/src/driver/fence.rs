@@ -28,6 +28,8 @@ use crate::{
 /// Between two readings. One takes 4 ms of processor time (QEMU 7.2); the
 /// guest's own memory is not walked.
 const READ_EVERY: Duration = Duration::from_secs(10);
+/// A QEMU that is as old has been measured often enough.
+const GROWN_UP: Duration = Duration::from_mins(1);
 /// A limit that could not be set is tried again so often.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// A machine is at its limit when so little is left: the kernel slows it down
@@ -115,7 +117,7 @@ impl Fence {
             groups,
             group: None,
             limit,
-            areas: [boot, plug_max].into_iter().filter(|size| !size.is_zero()).collect(),
+            areas: areas(boot, plug_max),
             set: None,
             kept: None,
             setting: None,
@@ -155,8 +157,9 @@ impl Fence {
     /// For a machine that runs: it stays in the group that it is in.
     pub(super) fn found(groups: Option<Arc<Groups>>, machine: &Machine) -> Self {
         let record = machine.record();
-        let limit = Limit::found(record.overhead_bytes);
+        let limit = limit_of_found(groups.as_deref(), machine);
         let mut fence = Self::new(&record.name, groups, limit, record.boot_bytes, record.plug_max_bytes);
+        fence.view.measured = fence.limit.overhead().1;
         let (Some(groups), Some(pid)) = (&fence.groups, machine.pid()) else { return fence };
         match groups.of_process(&record.name, pid) {
             Some(group) => fence.take_up(group),
@@ -424,6 +427,28 @@ fn failed(group: &MemoryGroup, error: &GroupError) -> Outcome {
         GroupError::BelowUsage { .. } => Outcome::Busy,
         _ => Outcome::Failed(with_source(error)),
     }
+}
+
+/// The areas that a guest's memory is mapped in.
+fn areas(boot: Bytes, plug_max: Bytes) -> Vec<Bytes> {
+    [boot, plug_max].into_iter().filter(|size| !size.is_zero()).collect()
+}
+
+/// The limit of a machine that was found; QEMU's own memory is measured at
+/// once, unless it is so young that it still grows.
+fn limit_of_found(groups: Option<&Groups>, machine: &Machine) -> Limit {
+    let record = machine.record();
+    let grown_up = machine.pid().filter(|_| machine.uptime() >= GROWN_UP);
+    let own = grown_up.and_then(|pid| {
+        let group = groups.and_then(|groups| groups.of_process(&record.name, pid));
+        read(pid, group.as_ref(), &areas(record.boot_bytes, record.plug_max_bytes)).own
+    });
+    Limit::found(record.overhead_bytes, own)
+}
+
+/// What is to be charged for QEMU itself, of a machine that was found.
+pub(crate) fn overhead_of_found(groups: Option<&Groups>, machine: &Machine) -> Bytes {
+    limit_of_found(groups, machine).overhead().0
 }
 
 fn read(pid: u32, group: Option<&MemoryGroup>, areas: &[Bytes]) -> Reading {

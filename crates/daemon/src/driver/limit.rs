@@ -90,9 +90,11 @@ impl Limit {
     }
 
     /// Of a machine that runs already: what it holds when it is first seen is
-    /// its own, as in the ledger.
-    pub(super) fn found(estimate: Bytes) -> Self {
-        Self { guest: Parts::UNBOUNDED, promised: None, paging: None, own: OwnMemory::new(estimate) }
+    /// its own, as in the ledger; and so is what QEMU holds for itself (`own`),
+    /// if it has grown up.
+    pub(super) fn found(estimate: Bytes, own: Option<Bytes>) -> Self {
+        let own_memory = own.map_or_else(|| OwnMemory::new(estimate), |own| OwnMemory::grown_up(estimate, own));
+        Self { guest: Parts::UNBOUNDED, promised: None, paging: None, own: own_memory }
     }
 
     /// The devices are about to be told to hold so much.
@@ -211,6 +213,14 @@ impl OwnMemory {
         Self { estimate, readings: VecDeque::with_capacity(READINGS), charged: estimate, is_measured: false }
     }
 
+    /// Of a QEMU that was watched by an earlier daemon: its charge goes on, and
+    /// no guest has to give memory because the daemon is another.
+    fn grown_up(estimate: Bytes, own: Bytes) -> Self {
+        let mut memory = Self::new(estimate);
+        (0..READINGS).for_each(|_| memory.measured(own));
+        memory
+    }
+
     /// More than this is never charged or allowed: a guest that makes its QEMU
     /// grow without end ends at its own limit.
     fn most(&self) -> Bytes {
@@ -294,6 +304,13 @@ mod tests {
     }
 
     #[test]
+    fn what_a_grown_up_qemu_holds_for_itself_is_charged_from_the_first_moment() {
+        assert_eq!(Limit::found(ESTIMATE, None).overhead(), (ESTIMATE, false));
+        assert_eq!(Limit::found(ESTIMATE, Some(mib(49))).overhead(), (mib(50), true));
+        assert_eq!(Limit::found(ESTIMATE, Some(mib(130))).overhead(), (mib(130), true));
+    }
+
+    #[test]
     fn what_a_guest_took_on_its_own_is_not_told_and_what_it_was_given_is() {
         let told = |limit: &Limit, mut devices: DeviceFacts| {
             let taken = limit.hold_to(&mut devices);
@@ -311,7 +328,7 @@ mod tests {
         limit.promise(mib(256), Bytes::ZERO);
         limit.seen(&devices(400, 64));
         assert_eq!(told(&limit, devices(400, 64)), (400, 64, 0), "on its way back");
-        let found = Limit::found(ESTIMATE);
+        let found = Limit::found(ESTIMATE, None);
         assert_eq!(told(&found, devices(400, 64)), (400, 64, 0));
         let mut pages = ballooned(200);
         pages.page(Paged { memory: mib(200), file: mib(312) }, false);
@@ -333,13 +350,13 @@ mod tests {
 
     #[test]
     fn a_machine_that_was_found_is_limited_to_what_it_is_seen_with() {
-        let mut limit = Limit::found(ESTIMATE);
+        let mut limit = Limit::found(ESTIMATE, None);
         assert_eq!(limit.group_limit(), None, "nobody knows yet");
         limit.seen(&devices(400, 64));
         assert_eq!(guest(&limit), 464);
         limit.seen(&devices(512, 64));
         assert_eq!(guest(&limit), 464);
-        let mut limit = Limit::found(ESTIMATE);
+        let mut limit = Limit::found(ESTIMATE, None);
         limit.promise(mib(100), Bytes::ZERO);
         assert_eq!(limit.group_limit(), None, "an order does not tell what it holds");
         limit.seen(&devices(400, 0));

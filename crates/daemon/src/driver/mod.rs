@@ -28,7 +28,7 @@ use dynmem_hypervisor::{Machine, MachineRecord, RunDir, SavedDir};
 use dynmem_units::Bytes;
 use tokio::sync::{mpsc, watch};
 
-pub(crate) use fence::LimitView;
+pub(crate) use fence::{LimitView, overhead_of_found};
 pub(crate) use machine::devices_of;
 pub(crate) use start::{Attached, Lost, Start, Workshop, run};
 
