@@ -33,6 +33,7 @@ pub(super) enum Is {
     Off,
     On,
     Paused,
+    Saved,
 }
 
 impl Is {
@@ -42,6 +43,7 @@ impl Is {
             VmState::Off => Self::Off,
             VmState::Booting | VmState::Running => Self::On,
             VmState::Paused => Self::Paused,
+            VmState::Saved => Self::Saved,
             _ => return None,
         })
     }
@@ -73,10 +75,11 @@ impl Expectation {
     /// An operation was asked of it.
     pub(super) fn after(&mut self, operation: Operation, fate: Fate) {
         let is = match operation {
-            Operation::Create | Operation::Stop | Operation::PowerDown => Is::Off,
+            Operation::Create | Operation::Stop | Operation::PowerDown | Operation::Discard => Is::Off,
             Operation::Delete => Is::Absent,
             Operation::Start | Operation::Restart | Operation::Resume | Operation::ResetFromInside => Is::On,
             Operation::Pause => Is::Paused,
+            Operation::Save => Is::Saved,
             Operation::Set(weight) => {
                 if fate == Fate::Done {
                     self.weights.clear();

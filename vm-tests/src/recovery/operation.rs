@@ -26,6 +26,9 @@ pub(super) enum Operation {
     Restart,
     Pause,
     Resume,
+    /// Into a file, which a start goes on from.
+    Save,
+    Discard,
     /// The machine is reset from inside: held, arranged, let go on.
     ResetFromInside,
 }
@@ -37,8 +40,18 @@ impl Operation {
         let choices: &[Self] = match its.is() {
             Is::Absent => &[Self::Create],
             Is::Off => &[Self::Start, Self::Start, Self::Start, Self::Delete, set],
-            Is::On => &[Self::Stop, Self::PowerDown, Self::Restart, Self::Pause, Self::ResetFromInside, set],
-            Is::Paused => &[Self::Resume, Self::Resume, Self::Stop, set],
+            Is::On => &[
+                Self::Stop,
+                Self::PowerDown,
+                Self::Restart,
+                Self::Pause,
+                Self::ResetFromInside,
+                Self::Save,
+                Self::Save,
+                set,
+            ],
+            Is::Paused => &[Self::Resume, Self::Resume, Self::Stop, Self::Save, set],
+            Is::Saved => &[Self::Start, Self::Start, Self::Start, Self::Discard],
         };
         choices[rng.usize(..choices.len())]
     }
@@ -54,6 +67,8 @@ impl Operation {
             Self::Restart => "restart",
             Self::Pause => "pause",
             Self::Resume => "resume",
+            Self::Save => "save",
+            Self::Discard => "discard",
             Self::ResetFromInside => "reset-from-inside",
         }
     }
@@ -61,9 +76,9 @@ impl Operation {
     /// About how long it takes, on a busy machine.
     pub(super) fn takes(self) -> Duration {
         Duration::from_millis(match self {
-            Self::Create | Self::Delete | Self::Set(_) | Self::Pause | Self::Resume => 60,
+            Self::Create | Self::Delete | Self::Set(_) | Self::Pause | Self::Resume | Self::Discard => 60,
             Self::Stop => 200,
-            Self::Start => 600,
+            Self::Start | Self::Save => 600,
             Self::ResetFromInside => 800,
             Self::Restart | Self::PowerDown => 1500,
         })
@@ -98,6 +113,8 @@ impl Operation {
             Self::Restart => client.restart(vm).await.map(drop),
             Self::Pause => client.pause(vm).await.map(drop),
             Self::Resume => client.resume(vm).await.map(drop),
+            Self::Save => client.save(vm).await.map(drop),
+            Self::Discard => client.discard(vm).await.map(drop),
             Self::ResetFromInside => Ok(()),
         }
     }

@@ -28,6 +28,8 @@ pub(super) struct Truth {
     run_dirs: BTreeSet<String>,
     /// What is in the folder of definitions.
     definitions: BTreeSet<String>,
+    /// VMs with something in the folder of what is saved.
+    saved: BTreeSet<String>,
     /// Machines with a memory group.
     groups: BTreeSet<String>,
 }
@@ -51,6 +53,7 @@ pub(super) async fn look(lab: &Lab) -> Result<Truth> {
         processes: cleanup::processes(lab.root()).into_iter().filter_map(is_qemu).collect(),
         run_dirs: names(&lab.state_dir().join("run"), has_more_than_a_log),
         definitions: names(&lab.state_dir().join("vms"), |_| true),
+        saved: names(&lab.state_dir().join("saved"), |_| true),
         groups: cleanup::groups(lab.root()).iter().filter_map(|group| machine_of(group)).collect(),
     })
 }
@@ -94,9 +97,12 @@ impl Truth {
             wrong.push(format!("QEMU's processes are {:?}, the VMs' {pids:?}", self.processes));
         }
         let definitions: BTreeSet<String> = self.vms.keys().map(|name| format!("{name}.toml")).collect();
-        for (what, there, should) in
-            [("run-time directories", &self.run_dirs, &on), ("definitions", &self.definitions, &definitions)]
-        {
+        let saved = self.vms.values().filter(|vm| vm.state == VmState::Saved).map(|vm| vm.name.clone()).collect();
+        for (what, there, should) in [
+            ("run-time directories", &self.run_dirs, &on),
+            ("definitions", &self.definitions, &definitions),
+            ("saved machines", &self.saved, &saved),
+        ] {
             if there != should {
                 wrong.push(format!("there are {what} of {there:?}, and should be of {should:?}"));
             }

@@ -5,6 +5,7 @@
 
 mod engine;
 mod idle;
+mod neighbour;
 pub(crate) mod plot;
 mod policy;
 mod reaction;
@@ -43,6 +44,8 @@ enum Name {
     Reaction,
     /// The daemon at rest with twenty guests: processor and memory
     Idle,
+    /// What a guest loses when its neighbour takes more memory than it was lent
+    Neighbour,
     /// From the start of a new daemon, after one was killed, until it has twenty guests in its hands
     Recovery,
     /// dynmem and other managers on simulated hosts: what the guests lacked, and what it cost
@@ -57,6 +60,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         Name::Engine => engine::run(options.quick)?,
         Name::Reaction => reaction::run(options.quick)?,
         Name::Idle => idle::run(options.quick)?,
+        Name::Neighbour => neighbour::run(options.quick)?,
         Name::Recovery => recovery::run(options.quick)?,
         Name::Policy => return policy::run(options),
     };

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use dynmem_api::{Client, ClientError, StopRequest};
+use dynmem_api::{Client, ClientError, StopRequest, VmState};
 use dynmem_units::Bytes;
 use dynmem_vm_tests::{Seen, Workload, WorkloadRequest, until};
 use tokio::time::sleep;
@@ -43,6 +43,8 @@ pub(super) struct News {
     pub(super) goal: Bytes,
     /// It has booted since the last news.
     pub(super) is_up_again: bool,
+    /// It goes on from a file: its clock stood still meanwhile.
+    pub(super) is_restored: bool,
 }
 
 /// A change of a guest's load.
@@ -100,21 +102,23 @@ impl Reach {
     /// up.
     pub(super) async fn start(self) -> Told {
         let since = Instant::now();
-        let what = format!("the start of {}", self.name);
-        let started = until(&what, UP_WITHIN, async || {
-            match self.client.start(&self.name).await {
-                Ok(_) => Ok(Seen::Ready(())),
-                Err(ClientError::Refused(problem)) if problem.detail.starts_with("Can't start") => {
-                    let is_on = self.client.vm(&self.name).await.is_ok_and(|vm| vm.state.is_on());
-                    Ok(if is_on { Seen::Ready(()) } else { Seen::NotYet(problem.detail) })
-                }
-                Err(error) => Ok(Seen::NotYet(error.to_string())), // no memory now, or no daemon
-            }
-        });
-        match started.await {
+        match self.is_started().await {
             Ok(()) => self.comes_up(since).await,
             Err(error) => Told { workload: None, news: Err(error) },
         }
+    }
+
+    async fn is_started(&self) -> Result<()> {
+        let what = format!("the start of {}", self.name);
+        let started = until(&what, UP_WITHIN, async || match self.client.start(&self.name).await {
+            Ok(_) => Ok(Seen::Ready(())),
+            // No memory now, no daemon, or it is on already: a daemon died before it could tell.
+            Err(error) => {
+                let is_on = self.client.vm(&self.name).await.is_ok_and(|vm| vm.state.is_on());
+                Ok(if is_on { Seen::Ready(()) } else { Seen::NotYet(error.to_string()) })
+            }
+        });
+        started.await
     }
 
     /// Restarts the VM and waits until it is up. A daemon that dies before it
@@ -151,6 +155,31 @@ impl Reach {
         }
         sleep(off).await;
         self.start().await
+    }
+
+    /// Saves the VM, and lets it go on from the file after a while.
+    pub(super) async fn save_and_restore(self, off: Duration) -> Told {
+        let what = format!("{} to be saved", self.name);
+        let saved = until(&what, UP_WITHIN, async || {
+            let state = self.client.vm(&self.name).await.map(|vm| vm.state);
+            if matches!(state, Ok(VmState::Off | VmState::Failed)) {
+                bail!("{} is {state:?} after a save", self.name);
+            }
+            if matches!(state, Ok(VmState::Saved)) {
+                return Ok(Seen::Ready(()));
+            }
+            let _ = self.client.save(&self.name).await; // the daemon may die before it is done
+            Ok(Seen::NotYet(format!("{state:?}")))
+        });
+        if let Err(error) = saved.await {
+            return Told { workload: None, news: Err(error) };
+        }
+        sleep(off).await;
+        if let Err(error) = self.is_started().await {
+            return Told { workload: None, news: Err(error) };
+        }
+        let Told { workload, news } = self.connect().await;
+        Told { workload, news: news.map(|news| News { is_restored: true, ..news }) }
     }
 
     /// Waits until a guest that booted after `since` answers.
@@ -206,5 +235,6 @@ async fn news(workload: &mut Workload) -> Result<News> {
         broken: status.broken,
         goal: status.goal_bytes,
         is_up_again: false,
+        is_restored: false,
     })
 }

@@ -134,14 +134,14 @@ impl<'a> Director<'a> {
         let its = &mut self.actors[actor];
         let booted_at = news.at.checked_sub(news.uptime).unwrap_or(news.at);
         let restarted = its.booted_at.is_some_and(|before| booted_at > before + CLOCK_SLACK);
-        if news.is_up_again || restarted {
+        if news.is_up_again || (restarted && !news.is_restored) {
             (its.oom_kills, its.broken) = (0, 0);
         }
         let (ran_out, broken) = (news.oom_kills > its.oom_kills, news.broken.saturating_sub(its.broken));
         let excused = its.is_excused();
         (its.oom_kills, its.broken, its.booted_at) = (news.oom_kills, news.broken, Some(booted_at));
         its.goal = news.goal.saturating_sub(deeds::KEEPSAKE);
-        if news.is_up_again {
+        if news.is_up_again || news.is_restored {
             its.booting = false;
             its.excused_until = Some(Instant::now() + AFTERMATH);
         }
@@ -150,7 +150,7 @@ impl<'a> Director<'a> {
         if broken > 0 {
             self.log.say(&format!("{name} has {broken} pages with a wrong content"));
         }
-        if restarted && !news.is_up_again && !excused {
+        if restarted && !news.is_up_again && !news.is_restored && !excused {
             self.log.harm(format!("{name} restarted without a fault of its own"));
         }
         if ran_out && !excused {
@@ -314,6 +314,7 @@ impl<'a> Director<'a> {
                 self.boot(actor, move |reach| reach.off_and_on(Some(stop), off));
             }
             Fault::Restart => self.boot(actor, Reach::restart),
+            Fault::Saved(off) => self.boot(actor, move |reach| reach.save_and_restore(off)),
             Fault::GuestReboots => self.leave(actor, WorkloadRequest::Reboot),
             Fault::GuestCrashes => self.leave(actor, WorkloadRequest::Crash),
             Fault::QemuFrozen(held) => {

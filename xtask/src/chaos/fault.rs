@@ -32,6 +32,8 @@ pub(super) enum Fault {
         force: bool,
         off: Duration,
     },
+    /// The VM is saved to a file, and goes on from it after this.
+    Saved(Duration),
     /// The memory settings change.
     Settings(MemoryPatch),
     /// Another program on the host takes so much memory for so long.
@@ -42,7 +44,7 @@ pub(super) enum Fault {
 /// its feet again.
 pub(super) const AFTERMATH: Duration = Duration::from_secs(20);
 /// How many faults of the guests' there are to choose from.
-const OF_GUESTS: usize = 11;
+const OF_GUESTS: usize = 12;
 
 impl Fault {
     /// A fault for a guest with these settings.
@@ -60,6 +62,7 @@ impl Fault {
             7 => Self::Restart,
             8 => Self::Paused(short),
             9 => Self::Stopped { force: rng.bool(), off: short },
+            10 => Self::Saved(short),
             _ => Self::Settings(patch(settings, rng)),
         }
     }
@@ -85,6 +88,7 @@ impl Fault {
             Self::Restart => "restart",
             Self::Paused(_) => "paused",
             Self::Stopped { .. } => "stopped",
+            Self::Saved(_) => "saved",
             Self::Settings(_) => "settings",
             Self::Hog(..) => "hog",
         }
