@@ -36,6 +36,22 @@ fn each_vm_gets_its_line_of_result_in_order() {
 }
 
 #[test]
+fn a_static_vm_that_runs_is_waited_for_until_it_has_followed() {
+    let followed = std::sync::atomic::AtomicU64::new(0);
+    let daemon = Canned::new(move |line, _| {
+        let mut web01 = vm("web01");
+        web01["state"] = json!("running");
+        web01["settings"]["dynamic"] = json!(false);
+        let looks = followed.fetch_add(u64::from(line == "GET /v1/vms/web01"), std::sync::atomic::Ordering::Relaxed);
+        web01["assigned_bytes"] = json!(if looks < 2 { 700 << 20 } else { 512 << 20 });
+        (200, if line == "GET /v1/vms" { json!([web01]) } else { web01 })
+    });
+    let output = daemon.run(&["memory", "set", "web01", "--startup", "512M"]);
+    assert!(text(&output.stdout).ends_with("; web01 holds 512MiB\n"), "{}", text(&output.stdout));
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
 fn results_in_json_say_the_same() {
     let output = daemon().run(&["--json", "vm", "start", "Dev-?"]);
     assert_eq!(output.status.code(), Some(1));

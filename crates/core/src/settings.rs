@@ -141,6 +141,18 @@ pub enum SettingsError {
         /// What would be allowed.
         rule: &'static str,
     },
+    /// A change that this VM could take at another time.
+    #[error("{setting} can't change from {from} to {to} while the VM runs: {why}")]
+    Now {
+        /// The setting's name.
+        setting: &'static str,
+        /// What holds now.
+        from: Bytes,
+        /// What was asked.
+        to: Bytes,
+        /// What is missing, and what would be possible now.
+        why: String,
+    },
 }
 
 impl MemorySettings {
@@ -172,8 +184,10 @@ impl MemorySettings {
     /// Checks `new` as the next settings of a VM that runs with `self`, whose
     /// devices reach up to `reach` (boot memory and the virtio-mem device).
     ///
-    /// Buffer, weight, demand model and folder may always change; the minimum may
-    /// sink, the maximum may rise as far as the machine reaches.
+    /// Buffer, weight, demand model and folder may always change, minimum and
+    /// maximum of a dynamic VM and the startup of a static one as far as the
+    /// machine reaches. Whether that can be honoured now is not said here: see
+    /// [`crate::Engine::check_settings`].
     pub fn check_change(&self, new: &Self, reach: Bytes) -> Result<(), SettingsError> {
         new.check()?;
         let refuse = |setting, from: &dyn fmt::Display, to: &dyn fmt::Display, rule| {
@@ -183,35 +197,16 @@ impl MemorySettings {
             let word = |on| if on { "on" } else { "off" };
             return refuse("Dynamic memory", &word(self.dynamic), &word(new.dynamic), "the VM must be off");
         }
-        if self.startup != new.startup {
+        if self.dynamic && self.startup != new.startup {
             return refuse("Startup", &self.startup, &new.startup, "the VM must be off");
         }
-        if !self.dynamic {
-            return Ok(()); // minimum and maximum of a static VM wait for the day it becomes dynamic
-        }
-        if new.minimum > self.minimum {
-            return refuse(
-                "Minimum",
-                &self.minimum,
-                &new.minimum,
-                "it can only be lowered; the VM must be off to raise it",
-            );
-        }
-        if new.maximum < self.maximum {
-            return refuse(
-                "Maximum",
-                &self.maximum,
-                &new.maximum,
-                "it can only be raised; the VM must be off to lower it",
-            );
-        }
-        if new.maximum > self.maximum && new.maximum > reach {
-            return refuse(
-                "Maximum",
-                &self.maximum,
-                &new.maximum,
-                "this machine was started with less room for hot-add; restart it from off to raise the maximum further",
-            );
+        // Minimum and maximum of a static VM wait for the day it becomes dynamic.
+        let (setting, from, to) =
+            if self.dynamic { ("Maximum", self.maximum, new.maximum) } else { ("Startup", self.startup, new.startup) };
+        if to > from && to > reach {
+            let rule =
+                "this machine was started with less room for hot-add; start it again from off to raise it further";
+            return refuse(setting, &from, &to, rule);
         }
         Ok(())
     }
@@ -296,6 +291,8 @@ mod tests {
         let ok = [
             MemorySettings { minimum: Bytes::from_mib(128), ..dynamic() },
             MemorySettings { maximum: reach, ..dynamic() },
+            MemorySettings { minimum: Bytes::from_mib(512), ..dynamic() },
+            MemorySettings { maximum: Bytes::from_mib(512), ..dynamic() },
             MemorySettings { buffer: Percent::new(50), weight: Weight::MAX, ..dynamic() },
             MemorySettings { demand_model: DemandModel::Committed, ..dynamic() },
             MemorySettings { smart_paging_folder: Some("/fast".into()), ..dynamic() },
@@ -303,13 +300,16 @@ mod tests {
         for new in &ok {
             assert_eq!(change(new.clone()), Ok(()), "{new:?}");
         }
-        let beyond_reach = dynamic().check_change(&ok[2], Bytes::from_mib(1024));
+        let fixed = |mib| MemorySettings { dynamic: false, startup: Bytes::from_mib(mib), ..dynamic() };
+        for new in [fixed(64), fixed(4096)] {
+            assert_eq!(fixed(512).check_change(&new, reach), Ok(()), "the startup of a static VM");
+        }
+        assert!(matches!(fixed(512).check_change(&fixed(4098), reach), Err(SettingsError::Running { .. })));
+        let beyond_reach = dynamic().check_change(&ok[4], Bytes::from_mib(1024));
         assert_eq!(beyond_reach, Ok(()), "a maximum that this machine can't reach may stay");
         let refused = [
             MemorySettings { dynamic: false, ..dynamic() },
             MemorySettings { startup: Bytes::from_mib(514), ..dynamic() },
-            MemorySettings { minimum: Bytes::from_mib(258), ..dynamic() },
-            MemorySettings { maximum: Bytes::from_mib(1024), ..dynamic() },
             MemorySettings { maximum: Bytes::from_mib(4098), ..dynamic() },
         ];
         for new in refused {

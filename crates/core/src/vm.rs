@@ -254,10 +254,10 @@ impl Machine {
         Promise { balloon, plugged: wanted.saturating_sub(balloon).align_up(devices.plug_block) }
     }
 
-    /// The reset machine will touch all of its boot memory: what it needs on
-    /// top of its charge before that.
-    pub(crate) fn reset_needs(&self) -> Bytes {
-        self.devices.boot.saturating_add(self.devices.overhead).saturating_sub(self.charge())
+    /// The reset machine will touch all of its boot memory, and be promised no
+    /// less than `promise`: what it needs on top of its charge before that.
+    pub(crate) fn reset_needs(&self, promise: Promise) -> Bytes {
+        promise.assigned().saturating_add(self.devices.overhead).saturating_sub(self.charge())
     }
 
     /// Takes a report; agents are believed before statistics. False if the
@@ -309,7 +309,8 @@ impl Machine {
             moving.until = now;
         }
         self.devices = devices;
-        self.resets &= devices.plugged > self.promise.plugged;
+        // A machine that is still held, for its file, has not been reset yet.
+        self.resets &= self.reset_held || devices.plugged > self.promise.plugged;
         if now.millis_since(self.revoked_at) >= FACTS_TRAVEL_MS {
             self.revoked = Promise::default();
         }
@@ -353,10 +354,21 @@ impl Vm {
     /// True if the balancer may move this VM's memory: dynamic, running, and
     /// its guest speaks. Everybody else is fixed at what they are charged.
     pub(crate) fn elastic(&self) -> Option<&Machine> {
+        if self.settings.dynamic { self.answers() } else { None }
+    }
+
+    /// The machine, if its guest can be asked to move memory: it is up and
+    /// speaks, and nothing about it is unknown.
+    pub(crate) fn answers(&self) -> Option<&Machine> {
         let machine = self.machine.as_ref()?;
         let trusted = machine.known && !machine.reset_held && !machine.pages;
-        let free = self.settings.dynamic && self.state == VmState::Running && trusted;
-        (free && machine.heard.is_some() && machine.silent_since.is_none()).then_some(machine)
+        let up = self.state == VmState::Running && trusted;
+        (up && machine.heard.is_some() && machine.silent_since.is_none()).then_some(machine)
+    }
+
+    /// True if its guest does what it is asked, as far as is known.
+    pub(crate) fn moves(&self) -> bool {
+        self.answers().is_some_and(|machine| machine.stall.stuck_since().is_none())
     }
 
     /// Demand as the balancer counts it: whole blocks, at most maximum.

@@ -123,10 +123,10 @@ fn settings_of_a_running_vm_change_within_the_rules() {
     world.send(vm, Event::Configured(raised));
     world.advance(60_000);
     assert_eq!(world.assigned(vm), mib(1100), "916 and its buffer, in whole blocks");
-    let refused = settings(512, 512, 2048);
+    let refused = settings(256, 514, 2048);
     assert!(world.engine.check_settings(vm, &refused).is_err());
     world.send(vm, Event::Configured(refused));
-    assert_eq!(world.vm(vm).settings.minimum, mib(256), "and the engine holds to it");
+    assert_eq!(world.vm(vm).settings.startup, mib(512), "and the engine holds to it");
 }
 
 #[test]

@@ -221,7 +221,9 @@ fn a_file_that_fails_leaves_no_order_behind() {
     hand.after(10);
     assert!(hand.vm(vm).promised > mib(600), "an order to grow is outstanding");
     hand.send(vm, Event::ResetHeld);
-    hand.after(10);
+    hand.after(200);
+    hand.holds(vm, 600);
     let effects = deeds(hand.send(vm, Event::PagingFailed("the disk is full".to_owned())));
     assert_eq!(effects.first(), Some(&order(vm, 1080, 600)), "it may hold what it holds");
+    assert_eq!(hand.vm(vm).charge, mib(600), "and what its boot was to bring is void");
 }

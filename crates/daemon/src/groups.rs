@@ -54,10 +54,20 @@ impl Groups {
         &self.folder
     }
 
-    /// Whether the kernel counts swap, so that one machine can be allowed some
-    /// and the others none.
-    pub(crate) fn limit_swap(&self) -> bool {
-        ["memory.swap.max", "memory.memsw.limit_in_bytes"].iter().any(|name| self.folder.join(name).exists())
+    /// Whether one machine can be allowed to swap, and the others not. An error
+    /// is a sentence for people.
+    pub(crate) fn can_swap(&self) -> Result<(), String> {
+        let counts = |name: &str| self.folder.join(name).exists();
+        if !counts("memory.swap.max") && !counts("memory.memsw.limit_in_bytes") {
+            return Err(
+                "The kernel counts no swap for memory groups: it takes swapaccount=1 on its command line".to_owned()
+            );
+        }
+        // Version 1 has a swappiness for each group, which is set with its limit.
+        if counts("memory.swap.max") && HostReader::at("/").swappiness().is_ok_and(|swappiness| swappiness == 0) {
+            return Err("The kernel rather kills than swaps: it takes a vm.swappiness above 0".to_owned());
+        }
+        Ok(())
     }
 
     /// A machine's group, made if need be.

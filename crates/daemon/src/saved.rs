@@ -34,6 +34,10 @@ pub(crate) async fn look(
     let Ok(entries) = fs::read_dir(saved_root) else { return saved };
     let folders = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
     for name in folders.filter_map(|entry| entry.file_name().into_string().ok()).take(FOLDERS_MAX) {
+        if SavedDir::is_void(&name) {
+            saved.remove(&saved_root.join(name));
+            continue;
+        }
         if name.starts_with('.') {
             continue; // moved aside by a daemon before us
         }
@@ -45,6 +49,13 @@ pub(crate) async fn look(
 }
 
 impl Saved {
+    /// A daemon before us did not come to that.
+    fn remove(&mut self, folder: &Path) {
+        if let Err(error) = fs::remove_dir_all(folder) {
+            self.complaints.push(format!("{} is of no use, and stays: {error}", folder.display()));
+        }
+    }
+
     async fn take(
         &mut self,
         hypervisor: &Hypervisor,

@@ -237,23 +237,17 @@ async fn supervise(
 /// Whether this host can page machines to files; and why not, or what is to be
 /// said of the folder where they are made.
 fn smart_paging(folder: &Path, hypervisor: &Hypervisor, groups: Option<&Groups>) -> HostPagingView {
-    // An imitated machine has nothing that could be confined.
-    let confines = groups.is_some_and(Groups::limit_swap) || !hypervisor.has_processes();
-    let (possible, remark) = if !may_swap() {
-        (
-            false,
-            Some(
-                "The kernel does not let this daemon use swap files: that takes root, outside of a container"
-                    .to_owned(),
-            ),
-        )
-    } else if !confines {
-        (false, Some("There are no memory groups that can let one machine swap and the others not".to_owned()))
-    } else if paging::is_on_system_disk(folder) {
-        let remark = "its files are made in {}, on the system disk: a folder elsewhere lets the host keep its pace";
-        (true, Some(remark.replace("{}", &folder.to_string_lossy())))
-    } else {
-        (true, None)
+    let confined = match groups {
+        Some(groups) => groups.can_swap(),
+        None if hypervisor.has_processes() => Err("It takes memory groups, and there are none".to_owned()),
+        None => Ok(()), // an imitated machine has nothing that could be confined
     };
+    let why_not = "The kernel does not let this daemon use swap files: that takes root, outside of a container";
+    let allowed = if may_swap() { confined } else { Err(why_not.to_owned()) };
+    let possible = allowed.is_ok();
+    let place = folder.display();
+    let on_system_disk =
+        || format!("its files are made in {place}, on the system disk: a folder elsewhere lets the host keep its pace");
+    let remark = allowed.err().or_else(|| paging::is_on_system_disk(folder).then(on_system_disk));
     HostPagingView { possible, folder: Some(folder.to_owned()), remark }
 }

@@ -195,7 +195,7 @@ fn integration(vm: &VmSnapshot) -> Integration {
 fn driver(vm: &VmSnapshot, uptime_seconds: u64) -> DriverView {
     let frozen = |reason: &str, since_seconds| DriverView::Frozen { reason: reason.to_owned(), since_seconds };
     match vm.driver {
-        _ if !vm.settings.dynamic => DriverView::Ok,
+        _ if !vm.settings.dynamic && vm.promised == vm.settings.startup => DriverView::Ok,
         DriverSnapshot::None | DriverSnapshot::Working => DriverView::Ok,
         DriverSnapshot::Waiting if uptime_seconds < BOOT_SECONDS => DriverView::Ok,
         DriverSnapshot::Waiting => frozen("The guest has not reported yet", uptime_seconds),
@@ -231,6 +231,7 @@ fn warnings(vm: &VmSnapshot, parts: &MachineParts<'_>, now_unix_ms: u64) -> Vec<
     if integration(vm) == Integration::BalloonStatistics && vm.settings.dynamic {
         warnings.push("No agent reports: demand is taken from balloon statistics, which are slower and know less; install dynmem-agent in the guest".to_owned());
     }
+    warnings.extend(size_warning(vm));
     let reach = vm.report.as_ref().zip(parts.info).map(|(_, info)| info.reach);
     if vm.settings.dynamic
         && let Some(reach) = reach.filter(|reach| *reach < vm.settings.maximum)
@@ -241,6 +242,24 @@ fn warnings(vm: &VmSnapshot, parts: &MachineParts<'_>, now_unix_ms: u64) -> Vec<
         ));
     }
     warnings
+}
+
+/// What a machine holds beside its settings.
+fn size_warning(vm: &VmSnapshot) -> Option<String> {
+    let VmSnapshot { assigned, settings, .. } = vm;
+    let (startup, maximum) = (settings.startup, settings.maximum);
+    match vm.state {
+        dynmem_core::VmState::Running if !settings.dynamic && *assigned > startup => Some(format!(
+            "It holds {assigned} of memory, and its startup is {startup}: its guest is asked for the rest"
+        )),
+        dynmem_core::VmState::Running if !settings.dynamic && *assigned < startup => Some(format!(
+            "It holds {assigned} of its startup, {startup}: it gets the rest when its guest takes it and there is memory"
+        )),
+        dynmem_core::VmState::Running if settings.dynamic && *assigned > maximum => {
+            Some(format!("It holds {assigned}, more than its maximum, {maximum}: its guest is asked for the rest"))
+        }
+        _ => None,
+    }
 }
 
 fn limit_warning(limits: &LimitView, now_unix_ms: u64) -> Option<String> {

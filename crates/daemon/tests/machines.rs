@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Site, definition, mib, refusal, until, using};
-use dynmem_api::{DriverView, Integration, MemoryStatus, StopMode, StopRequest, VmState};
+use dynmem_api::{DriverView, Integration, MemoryPatch, MemoryStatus, StopMode, StopRequest, VmState};
 use dynmem_hypervisor::{
     MachineExit,
     fake::{AgentMood, Behaviour, DeviceMood, QmpMood},
@@ -267,4 +267,43 @@ async fn whoever_waits_when_the_daemon_ends_is_told_so() {
     site.stop_daemon().await;
     let problem = refusal(stopping.await.expect("no panic"));
     assert!(problem.status == 503 && problem.detail.contains("shutting down"), "{problem:?}");
+}
+
+#[tokio::test]
+async fn a_static_vm_that_runs_is_made_larger_and_smaller_as_far_as_its_guest_follows() {
+    let site = Site::new().await;
+    let mut fixed = definition("fixed");
+    (fixed.memory.dynamic, fixed.memory.startup) = (false, mib(512));
+    site.client.create(&fixed).await.expect("a new VM");
+    site.client.start("fixed").await.expect("there is memory");
+    site.vm_until("fixed", "up", |vm| vm.state == VmState::Running).await;
+    let startup = |size| MemoryPatch { startup: Some(mib(size)), ..MemoryPatch::default() };
+    for size in [1024, 768, 256] {
+        site.client.set_memory("fixed", &startup(size)).await.expect("there is memory");
+        site.vm_until("fixed", "as large as asked", |vm| vm.assigned_bytes == mib(size)).await;
+    }
+    let detail = refusal(site.client.set_memory("fixed", &startup(3_000)).await).detail;
+    assert!(detail.starts_with("Can't change fixed: Startup can't change from 256MiB to 3000MiB"), "{detail}");
+    assert!(detail.contains(" available; "), "{detail}");
+
+    let guest = site.guest("fixed");
+    guest.change(|behaviour| behaviour.balloon = DeviceMood::Partial(mib(200))).await;
+    let vm = site.client.set_memory("fixed", &startup(128)).await.expect("as far as it goes");
+    assert_eq!(vm.settings.startup_bytes, mib(128));
+    let vm = site.vm_until("fixed", "as small as it gets", |vm| vm.assigned_bytes == mib(200)).await;
+    assert!(
+        vm.warnings.iter().any(|warning| warning.starts_with("It holds 200MiB of memory, and its startup is 128MiB"))
+    );
+}
+
+#[tokio::test]
+async fn a_minimum_is_raised_and_a_maximum_lowered_while_the_vm_runs_or_refused() {
+    let site = Site::new().await;
+    let guest = site.run("web01").await;
+    guest.change(|behaviour| behaviour.demand = mib(700)).await;
+    site.vm_until("web01", "grown", |vm| vm.assigned_bytes >= mib(840)).await;
+    guest.change(|behaviour| behaviour.demand = mib(100)).await;
+    let patch = MemoryPatch { minimum: Some(mib(512)), maximum: Some(mib(512)), ..MemoryPatch::default() };
+    site.client.set_memory("web01", &patch).await.expect("its guest moves");
+    site.vm_until("web01", "at its new maximum", |vm| vm.assigned_bytes == mib(512)).await;
 }

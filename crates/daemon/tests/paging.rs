@@ -4,7 +4,10 @@
 
 mod common;
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use common::{Site, definition, mib, refusal, until};
 use dynmem_api::{MemoryPatch, StopMode, StopRequest, VmState, VmView};
@@ -14,6 +17,7 @@ use dynmem_linux::{HostReader, SwapFile};
 /// A host that is full: `web01` is shrunk below its startup of 1 GiB, and
 /// `busy` needs all the rest.
 struct Full {
+    _sweep: Sweep,
     site: Site,
     web01: FakeGuest,
     busy: FakeGuest,
@@ -41,7 +45,7 @@ async fn full() -> Option<Full> {
     busy.change(|behaviour| behaviour.demand = mib(1700)).await;
     site.vm_until("web01", "shrunk", |vm| vm.assigned_bytes < mib(400)).await;
     site.vm_until("busy", "fed", |vm| vm.assigned_bytes >= mib(1500)).await;
-    Some(Full { site, web01, busy })
+    Some(Full { _sweep: Sweep(site.folder.path().to_owned()), site, web01, busy })
 }
 
 impl Full {
@@ -58,17 +62,25 @@ impl Full {
     }
 
     async fn is_well_again(&self) {
-        let well = |vm: &VmView| vm.state == VmState::Running && !vm.smart_paging.in_use;
-        self.site.vm_until("web01", "well again", well).await;
-        self.leaves_nothing();
+        is_well_again(&self.site).await;
     }
 
     fn leaves_nothing(&self) {
-        let folder = self.site.state("paging");
-        let left: Vec<_> = fs::read_dir(&folder).expect("readable").flatten().map(|entry| entry.path()).collect();
-        assert!(left.is_empty(), "{left:?}");
-        assert_eq!(active_below(self.site.folder.path()), 0);
+        leaves_nothing(&self.site);
     }
+}
+
+async fn is_well_again(site: &Site) {
+    let well = |vm: &VmView| vm.state == VmState::Running && !vm.smart_paging.in_use;
+    site.vm_until("web01", "well again", well).await;
+    leaves_nothing(site);
+}
+
+fn leaves_nothing(site: &Site) {
+    let folder = site.state("paging");
+    let left: Vec<_> = fs::read_dir(&folder).expect("readable").flatten().map(|entry| entry.path()).collect();
+    assert!(left.is_empty(), "{left:?}");
+    assert_eq!(active_below(site.folder.path()), 0);
 }
 
 fn active_below(folder: &Path) -> usize {
@@ -76,12 +88,14 @@ fn active_below(folder: &Path) -> usize {
     areas.iter().filter(|area| area.path.starts_with(folder)).count()
 }
 
-/// Nothing stays active, even if the test fails: its folder could not be
-/// removed.
-impl Drop for Full {
+/// Nothing below a folder stays active, even if the test fails: the folder
+/// could not be removed.
+struct Sweep(PathBuf);
+
+impl Drop for Sweep {
     fn drop(&mut self) {
         for area in HostReader::default().swap_areas().unwrap_or_default() {
-            if area.path.starts_with(self.site.folder.path())
+            if area.path.starts_with(&self.0)
                 && let Ok(Some(file)) = SwapFile::open(&area.path)
             {
                 let _ = file.deactivate();
@@ -202,4 +216,47 @@ async fn a_folder_that_a_person_chose_is_used() {
     full.speak().await;
     full.is_well_again().await;
     assert!(fs::read_dir(&chosen).expect("readable").next().is_none());
+}
+
+#[tokio::test]
+async fn a_vm_that_ran_when_the_host_went_down_starts_on_a_file_if_it_must() {
+    let lent = "[host]\nmemory = \"2560MB\"\nreserve = \"512MB\"\n";
+    let mut site = Site::without_daemon(lent).on_a_host_of_its_own();
+    site.boot(1);
+    site.start_daemon().await;
+    if !site.client.host().await.expect("the host").smart_paging.possible {
+        return eprintln!("SKIPPED: this host can't page");
+    }
+    let mut fixed = definition("fixed");
+    (fixed.memory.dynamic, fixed.memory.startup) = (false, mib(1500));
+    for definition in [&fixed, &definition("web01")] {
+        let mut small = definition.clone();
+        small.memory.startup = definition.memory.startup.min(mib(256));
+        site.client.create(&small).await.expect("a new VM");
+        site.client.start(&small.name).await.expect("it starts");
+    }
+    site.stop_daemon().await;
+    for (name, definition) in [("fixed", fixed), ("web01", definition("web01"))] {
+        site.guest(name).crash(dynmem_hypervisor::MachineExit::Signal(9));
+        let socket = site.state("run").join(name).join("qmp.sock");
+        until("its end", || async {
+            let open = tokio::net::UnixStream::connect(&socket).await.is_ok();
+            if open { Err("it still listens".to_owned()) } else { Ok(()) }
+        })
+        .await;
+        let mut larger = definition;
+        if name == "web01" {
+            (larger.memory.startup, larger.memory.minimum) = (mib(1024), mib(128));
+        }
+        site.write_definition(&format!("{name}.toml"), &larger.to_toml().expect("right"));
+    }
+    let _sweep = Sweep(site.folder.path().to_owned());
+    site.boot(2);
+    site.start_daemon().await;
+    let began = site.event("smart-paging-began").await;
+    assert_eq!(began.vm.as_deref(), Some("web01"), "{began:?}");
+    is_well_again(&site).await;
+    let vm = site.vm("web01").await;
+    assert!(vm.assigned_bytes < mib(512), "there is no more: {vm:#?}");
+    site.event("smart-paging-ended").await;
 }

@@ -224,6 +224,16 @@ async fn what_was_torn_is_told_and_moved_aside() {
 }
 
 #[tokio::test]
+async fn what_the_last_daemon_was_about_to_remove_is_gone() {
+    let mut site = Site::new().await;
+    site.kill_daemon().await;
+    fs::create_dir_all(site.state("saved/.web01.void-0")).expect("a folder");
+    fs::write(site.state("saved/.web01.void-0/memory"), "of a machine that went on").expect("written");
+    site.start_daemon().await;
+    site.nothing_is_left().await;
+}
+
+#[tokio::test]
 async fn a_saved_vm_starts_with_the_host_if_it_is_to_start_at_all() {
     let mut site = Site::without_daemon("[host]\nmemory = \"3GB\"\nreserve = \"512MB\"\n").on_a_host_of_its_own();
     site.boot(1);

@@ -80,7 +80,8 @@ impl RuleError {
             Self::Memory(
                 SettingsError::Unaligned { setting, .. }
                 | SettingsError::SizeRange { setting, .. }
-                | SettingsError::Running { setting, .. },
+                | SettingsError::Running { setting, .. }
+                | SettingsError::Now { setting, .. },
             ) => format!("memory.{}", setting.to_ascii_lowercase()),
             Self::Memory(SettingsError::BufferRange(_)) => "memory.buffer".to_owned(),
         }

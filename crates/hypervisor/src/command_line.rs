@@ -304,12 +304,12 @@ mod tests {
     }
 
     #[test]
-    fn a_static_machine_with_kvm_has_no_hot_add() {
+    fn a_static_machine_with_kvm_has_hot_add_for_a_resize() {
         let memory = MemorySettings { dynamic: false, ..MemorySettings::default() };
         let lines = lines(&VmDefinition { memory, ..definition() }, ChosenAccelerator::Kvm, true);
-        assert!(lines.contains(&"-m 524288K".to_owned()));
+        assert!(lines.contains(&"-m 524288K,maxmem=4194304K".to_owned()), "{lines:?}");
         assert!(lines.contains(&"-accel kvm".to_owned()) && lines.contains(&"-cpu host".to_owned()));
-        assert!(!lines.iter().any(|line| line.contains("vmem0")), "{lines:?}");
+        assert!(lines.iter().any(|line| line.starts_with("-device virtio-mem-pci,id=vmem0,")), "{lines:?}");
     }
 
     #[test]

@@ -238,16 +238,18 @@ pub(crate) async fn restore(client: &Client, saved: &SavedDir, dir: &RunDir) -> 
     Ok(())
 }
 
-/// The rest of a restore, that nobody waits for: what was saved is void now.
+/// What was saved is void now. Its folder is out of the way when this returns;
+/// the rest is for nobody to wait for.
 pub(crate) fn forget(saved: &SavedDir) -> impl Future<Output = ()> + use<> {
-    let saved = saved.clone();
+    let path = saved.path().to_owned();
+    let away = saved.put_away();
     async move {
-        let discarded = spawn_blocking({
-            let saved = saved.clone();
-            move || saved.discard()
-        });
-        if let Ok(Err(error)) = discarded.await {
-            warn!(%error, "could not remove {}, which is void now", saved.path().display());
+        let removed = match away {
+            Ok(away) => spawn_blocking(|| fs::remove_dir_all(away)).await,
+            Err(error) => Ok(Err(error)),
+        };
+        if let Ok(Err(error)) = removed {
+            warn!(%error, "could not remove {}, which is void now", path.display());
         }
     }
 }

@@ -7,6 +7,7 @@
 //!   memory                   0600  the whole of it
 //!   saved.json               0600  of what machine it is: the VM is saved
 //!   resumed.json                   the same, once its machine goes on
+//! <state_dir>/saved/.web01.void-0/ its machine went on: being removed
 //! ```
 //! # If somebody is killed
 //! The file `saved.json` decides. **While it is there, no machine of this VM
@@ -33,6 +34,8 @@ use crate::{MachineRecord, RunDir};
 
 /// The longest `saved.json` that is read: a definition's own bound, and more.
 const RECORD_BYTES_MAX: u64 = 4 << 20;
+/// In the name of a folder whose machine has gone on.
+const VOID: &str = "void";
 
 /// What was saved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -191,8 +194,25 @@ impl SavedDir {
     /// Moves what can't be read out of the way, for people to look at; says
     /// where it is.
     pub fn move_aside(&self) -> io::Result<PathBuf> {
+        self.rename_to("damaged")
+    }
+
+    /// Gives the folder another name, to be removed in its own time: a large
+    /// file takes seconds, and the next save may begin meanwhile. Returns that
+    /// name; [`SavedDir::is_void`] knows it.
+    pub(crate) fn put_away(&self) -> io::Result<PathBuf> {
+        self.rename_to(VOID)
+    }
+
+    /// True of the name of a folder that somebody was about to remove.
+    pub fn is_void(name: &str) -> bool {
+        let kind = name.rsplit_once('.').map_or("", |(_, kind)| kind);
+        name.starts_with('.') && kind.strip_prefix(VOID).is_some_and(|number| number.starts_with('-'))
+    }
+
+    fn rename_to(&self, kind: &str) -> io::Result<PathBuf> {
         let name = self.0.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let free = (0_u32..1000).map(|number| self.0.with_file_name(format!(".{name}.damaged-{number}")));
+        let free = (0_u32..1000).map(|number| self.0.with_file_name(format!(".{name}.{kind}-{number}")));
         let aside = free.into_iter().find(|path| !path.exists());
         let aside = aside.ok_or_else(|| io::Error::other("there are a thousand of them already"))?;
         fs::rename(&self.0, &aside)?;
@@ -303,6 +323,22 @@ mod tests {
         assert!(saved.read().is_err());
         let aside = saved.move_aside().expect("moved");
         assert!(aside.join("memory").exists() && !saved.0.exists() && saved.read().expect("readable").is_none());
+    }
+
+    #[tokio::test]
+    async fn removing_what_is_void_does_not_reach_the_next_save() {
+        let (folder, saved) = saved();
+        saved.begin_to_resume().expect("renamed");
+        let removal = crate::save::forget(&saved); // slow: it has not even begun
+        let file = saved.begin().expect("an empty file");
+        saved.commit(&file, record()).expect("saved again");
+        let names =
+            || fs::read_dir(folder.path().join("saved")).expect("there").flatten().map(|entry| entry.file_name());
+        assert_eq!(names().filter(|name| SavedDir::is_void(&name.to_string_lossy())).count(), 1);
+        removal.await;
+        assert!(saved.read().expect("readable").is_some());
+        assert_eq!(names().collect::<Vec<_>>(), ["web01"], "the void one is gone");
+        assert!(!SavedDir::is_void("web01.void-0") && !SavedDir::is_void(".web01.damaged-0"));
     }
 
     #[test]

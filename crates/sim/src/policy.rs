@@ -93,8 +93,7 @@ impl Policy for Dynmem {
     }
 
     fn machine(&self, settings: &MemorySettings) -> MachineShape {
-        let plug_max = if settings.dynamic { self.config.memory.max(settings.maximum) } else { Bytes::ZERO };
-        MachineShape { boot: settings.startup, plug_max }
+        MachineShape { boot: settings.startup, plug_max: self.config.memory.max(settings.maximum) }
     }
 
     fn handle(&mut self, now: Instant, input: Input) -> Vec<Effect> {

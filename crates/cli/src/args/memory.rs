@@ -20,8 +20,9 @@ pub(crate) enum MemoryCommand {
         override_usage = "dynmem memory set <NAMES>... <OPTIONS>",
         after_help = "\
 Per VM, either everything asked is changed or nothing is; a line says which.
-While a VM runs, minimum may be lowered, maximum raised, and buffer, weight,
-demand model and folder changed. The rest waits until it is off.
+While a VM runs, all but dynamic and, of a dynamic VM, startup can change. What
+can't be honoured now is refused, with what could be. A static VM that runs
+is made as large or small as its guest follows; a line says how far.
 
 Examples:
   dynmem memory set web01 --minimum 256M --maximum 8G

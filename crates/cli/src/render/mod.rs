@@ -30,7 +30,7 @@ pub(crate) use event::Events;
 pub(crate) use host::Host;
 pub(crate) use result::OperationResult;
 pub(crate) use time::now_unix_ms;
-pub(crate) use vm::{MemoryList, Vm, VmList, autostart_sentence, settings_sentence};
+pub(crate) use vm::{MemoryList, Vm, VmList, autostart_sentence, resize_sentence, settings_sentence};
 pub(crate) use watch::Frame;
 
 /// A model that people and programs can read.

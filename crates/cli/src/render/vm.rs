@@ -1,6 +1,8 @@
 //! VMs as a table of Hyper-V's columns, as a table of settings, and one in
 //! full.
 
+use std::time::Duration;
+
 use dynmem_api::{
     AutostartView, DriverView, Integration, MemoryStatus, SettingsView, SmartPagingView, VmState, VmView,
 };
@@ -129,6 +131,16 @@ pub(crate) fn settings_sentence(settings: &SettingsView) -> String {
          buffer {buffer_percent}, weight {weight}, demand model {demand_model}{folder}",
         on_off(settings.dynamic)
     )
+}
+
+/// How far a static VM that runs has followed its startup after so long.
+pub(crate) fn resize_sentence(vm: &VmView, waited: Duration) -> String {
+    let (name, holds, asked) = (&vm.name, vm.assigned_bytes, vm.settings.startup_bytes);
+    let no_more = if holds > asked { "given back" } else { "taken" };
+    if holds == asked {
+        return format!("{name} holds {holds}");
+    }
+    format!("{name} holds {holds}; {asked} was asked: its guest has {no_more} no more in {} s", waited.as_secs())
 }
 
 /// `start-if-running after 30 s`, and when that is if it is about to happen.
@@ -441,6 +453,18 @@ Autostart     start-if-running"
         assert_eq!(json[0]["startup_bytes"], 536_870_912);
         let json = serde_json::to_value(VmList(&vms)).expect("plain data");
         assert_eq!(json[0]["assigned_bytes"], 1_610_612_736);
+    }
+
+    #[test]
+    fn how_far_a_static_vm_followed_is_told_either_way() {
+        let said = |holds, asked| {
+            let mut vm = samples::running();
+            (vm.assigned_bytes, vm.settings.startup_bytes) = (Bytes::from_mib(holds), Bytes::from_mib(asked));
+            resize_sentence(&vm, Duration::from_secs(30))
+        };
+        assert_eq!(said(1024, 1024), "web01 holds 1GiB");
+        assert_eq!(said(700, 512), "web01 holds 700MiB; 512MiB was asked: its guest has given back no more in 30 s");
+        assert_eq!(said(700, 1024), "web01 holds 700MiB; 1GiB was asked: its guest has taken no more in 30 s");
     }
 
     #[test]

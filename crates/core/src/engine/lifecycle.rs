@@ -15,7 +15,7 @@ use dynmem_units::Bytes;
 
 use super::{Engine, PendingStart};
 use crate::{
-    DeviceFacts, Effect, Event, GuestReport, Instant, MemorySettings, NoticeKind, Refusal, VmId, VmState,
+    DeviceFacts, Effect, Event, GuestReport, Instant, NoticeKind, Refusal, VmId, VmState,
     event::Exit,
     ledger::Promise,
     stall::StallChange,
@@ -31,7 +31,7 @@ impl Engine {
         match event {
             Event::Defined { .. } => {}
             Event::Forgotten => self.forgotten(id),
-            Event::Configured(settings) => self.configured(id, settings),
+            Event::Configured(settings) => self.configured(now, id, settings),
             Event::Start { overhead } => self.start(now, id, overhead, false),
             Event::StartAgain { overhead } => self.start(now, id, overhead, true),
             Event::Launched(devices) => self.launched(now, id, devices),
@@ -75,20 +75,6 @@ impl Engine {
         if self.vm(id).is_some_and(|vm| matches!(vm.state, VmState::Off | VmState::Failed)) {
             self.vms[id.0 as usize] = None;
         }
-    }
-
-    fn configured(&mut self, id: VmId, settings: MemorySettings) {
-        if self.check_settings(id, &settings).is_err() {
-            return; // the caller was told by check_settings; here nothing changes
-        }
-        let Some(vm) = self.vm_mut(id) else { return };
-        let message = format!(
-            "Memory settings of {} changed: startup {}, minimum {}, maximum {}, buffer {}, weight {}",
-            vm.name, settings.startup, settings.minimum, settings.maximum, settings.buffer, settings.weight
-        );
-        vm.settings = settings;
-        self.due = true;
-        self.record(Some(id), NoticeKind::SettingsChanged, message, Vec::new());
     }
 
     fn start(&mut self, now: Instant, id: VmId, overhead: Bytes, again: bool) {
@@ -307,6 +293,8 @@ impl Engine {
         self.due |= urgent || first || was_silent;
         if first {
             self.shrink_paging(id);
+            self.order_kept(id);
+            self.fit_settings(now, id);
         }
         if was_silent {
             self.record(Some(id), NoticeKind::Recovered, message, Vec::new());
@@ -382,10 +370,11 @@ impl Engine {
 
     /// Memory for the reset is there: charge it and go.
     pub(super) fn continue_reset(&mut self, now: Instant, id: VmId) {
-        let Some(machine) = self.machine(id) else { return };
+        let Some(vm) = self.vm(id) else { return };
+        let Some(machine) = vm.machine.as_ref() else { return };
         let boot = Promise { balloon: machine.devices.boot, plugged: Bytes::ZERO };
-        let pages = machine.pages;
-        self.reset_with(now, id, boot, boot);
+        let (pages, promise) = (machine.pages, machine.after_reset(&vm.settings));
+        self.reset_with(now, id, promise, boot);
         if pages {
             self.order_promise(id); // only now it says what the machine may hold
         }
@@ -482,6 +471,7 @@ impl Engine {
             }
             self.look_at_paging(now, id);
             self.look_for_silence(now, id);
+            self.fit_settings(now, id);
             self.look_at_status(id);
             self.move_ended(id);
         }

@@ -11,6 +11,7 @@
 //! The same inputs give the same effects.
 
 mod lifecycle;
+mod live;
 mod paging;
 mod rebalance;
 mod saving;
@@ -24,7 +25,7 @@ pub use snapshot::{DriverSnapshot, HostSnapshot, PagingSnapshot, VmSnapshot};
 
 use self::rebalance::Entry;
 use crate::{
-    Effect, Event, HostConfig, Input, Instant, MemorySettings, Notice, NoticeKind, SettingsError, VmId, VmState,
+    Effect, Event, HostConfig, Input, Instant, Notice, NoticeKind, VmId, VmState,
     host::Host,
     ledger::Promise,
     vm::{Counters, Machine, Vm},
@@ -59,6 +60,8 @@ pub struct Engine {
     vms: Vec<Option<Vm>>,
     /// In the order in which they were asked.
     starts: VecDeque<PendingStart>,
+    /// Static VMs that are to have more than they were promised.
+    resizes: Vec<VmId>,
     totals: Counters,
     decided_at: Instant,
     ticked_at: Instant,
@@ -84,6 +87,7 @@ impl Engine {
             smart_paging: false,
             vms: Vec::new(),
             starts: VecDeque::new(),
+            resizes: Vec::new(),
             totals: Counters::default(),
             decided_at: Instant::default(),
             ticked_at: Instant::default(),
@@ -117,17 +121,6 @@ impl Engine {
     pub fn deadline(&self) -> Instant {
         let tick = self.ticked_at.plus_millis(TICK_MS);
         if self.due { tick.min(self.decided_at.plus_millis(DECISION_MS)) } else { tick }
-    }
-
-    /// Checks `new` as the next settings of a VM, with the rules for its state.
-    /// Unknown VMs count as off.
-    pub fn check_settings(&self, vm: VmId, new: &MemorySettings) -> Result<(), SettingsError> {
-        match self.vm(vm) {
-            Some(Vm { machine: Some(machine), settings, .. }) => settings.check_change(new, machine.devices.reach()),
-            Some(Vm { saved: Some(devices), settings, .. }) => settings.check_change(new, devices.reach()),
-            Some(vm) if vm.state == VmState::Starting => vm.settings.check_change(new, vm.settings.maximum),
-            _ => new.check(),
-        }
     }
 
     fn vm(&self, id: VmId) -> Option<&Vm> {

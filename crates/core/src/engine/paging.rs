@@ -49,7 +49,8 @@ impl Engine {
     pub(super) fn begin_paging(&mut self, now: Instant, id: VmId, more: Bytes) {
         let Some(vm) = self.vm_mut(id) else { return };
         let Some(machine) = vm.machine.as_mut() else { return };
-        let missing = machine.reset_needs().align_up(Bytes::BLOCK).saturating_sub(more);
+        let boot = Promise { balloon: machine.devices.boot, plugged: Bytes::ZERO };
+        let missing = machine.reset_needs(boot).align_up(Bytes::BLOCK).saturating_sub(more);
         let memory = machine.devices.boot.saturating_sub(missing);
         // A file of the last restart that is still there serves again.
         let there = machine.paging.as_ref().map_or(Bytes::ZERO, |paging| paging.file);
@@ -99,11 +100,13 @@ impl Engine {
             let message = format!("The smart paging file of {name} could not be emptied: {reason}. It is tried again");
             return self.record(Some(id), NoticeKind::SmartPagingFailed, message, numbers);
         }
-        machine.resets = false;
+        let held = Promise::held(&machine.devices);
         if !machine.pages {
             machine.paging = None;
-            let held = Promise::held(&machine.devices);
             machine.promise_instead(now, held);
+        }
+        machine.resets = false; // nothing of its boot was ordered: that is void
+        if !machine.pages {
             self.effects.push(Effect::Order { vm: id, balloon: held.balloon, plugged: held.plugged });
         }
         let Some(vm) = self.vm_mut(id) else { return };

@@ -110,6 +110,8 @@ impl Supervisor {
         let message =
             format!("The driver of {name} broke down: this is a bug in dynmemd. Its machine is taken over again");
         self.log.record(Some(name.clone()), "driver-lost", message, &[]);
+        // It may have been at work on a smart paging file: that begins again.
+        self.feed_vm(id, Event::PagingFailed("its driver broke down".to_owned()));
         let Some(run) = self.roster.run_mut(id) else { return };
         let (launching, info) = (run.launching, run.info.clone());
         // Even of a launch that nobody told about a machine may be left.

@@ -162,14 +162,21 @@ impl Check {
     /// 3: nothing is reclaimed unless a VM, a start or the host needs it. What
     /// needed it then is still short of it, or has just been served.
     fn cause(&mut self, world: &World, engine: &Engine, snapshots: &[VmSnapshot], vm: &SimVm, promised: Bytes) {
+        if !vm.plan.settings.dynamic {
+            return; // a person made it smaller
+        }
         let host = engine.host_snapshot();
         let waits = |other: &VmSnapshot| match other.state {
             VmState::Starting | VmState::Booting => true,
             VmState::Running => other.id != vm.id && other.promised < other.target,
             _ => false,
         };
-        let needed =
-            host.under_pressure || host.available.is_zero() || !host.headroom.is_zero() || snapshots.iter().any(waits);
+        let above_maximum = vm.lived.held > vm.plan.settings.maximum;
+        let needed = above_maximum
+            || host.under_pressure
+            || host.available.is_zero()
+            || !host.headroom.is_zero()
+            || snapshots.iter().any(waits);
         if !needed {
             let (name, held) = (&vm.plan.name, vm.lived.held);
             self.fail(world, 3, format!("{name} was shrunk from {held} to {promised} and nobody needed it"));

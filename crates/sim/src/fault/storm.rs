@@ -219,7 +219,7 @@ impl Life {
     /// New settings, allowed or not: what is refused must change nothing.
     fn configure(&mut self, id: VmId) {
         let before = self.world.vms()[id.0 as usize].plan.settings.clone();
-        let settings = match self.rng.u32(0..8) {
+        let settings = match self.rng.u32(0..11) {
             0 => host::settings(&mut self.rng),
             1 => MemorySettings { maximum: before.minimum.saturating_sub(Bytes::BLOCK), ..before },
             2 => MemorySettings { minimum: before.minimum.scale(self.rng.u64(1..300), 100), ..before },
@@ -230,7 +230,13 @@ impl Life {
                 let most = before.maximum.scale(2, 1);
                 MemorySettings { maximum: host::between(&mut self.rng, before.maximum, most), ..before }
             }
-            6 => MemorySettings { buffer: Percent::new(self.rng.u32(0..300)), ..before },
+            6 => MemorySettings { minimum: host::between(&mut self.rng, before.minimum, before.startup), ..before },
+            7 => MemorySettings { maximum: host::between(&mut self.rng, before.startup, before.maximum), ..before },
+            8 => {
+                let most = before.startup.scale(2, 1);
+                MemorySettings { startup: host::between(&mut self.rng, Bytes::from_mib(32), most), ..before }
+            }
+            9 => MemorySettings { buffer: Percent::new(self.rng.u32(0..300)), ..before },
             _ => {
                 let weight = Weight::new(self.rng.u64(1..=10_000)).unwrap_or_default();
                 MemorySettings { weight, ..before }

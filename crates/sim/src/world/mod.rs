@@ -14,7 +14,7 @@ mod vm;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use dynmem_core::{Event, Exit, HostFacts, Input, Instant, MemorySettings, VmId};
+use dynmem_core::{Event, Exit, HostFacts, Input, Instant, MemorySettings, SettingsError, VmId};
 use dynmem_units::Bytes;
 
 pub use self::{
@@ -430,13 +430,16 @@ impl World {
     /// A person gives a VM other settings; those that a rule forbids change
     /// nothing, also where the policy is told of them.
     pub fn configure(&mut self, id: VmId, settings: MemorySettings) {
-        let allowed = match self.policy.engine() {
+        let refused = match self.policy.engine() {
             _ if self.policy_is_down() => return, // nobody is there to be asked
-            Some(engine) => engine.check_settings(id, &settings).is_ok(),
-            None => settings.check().is_ok(),
+            Some(engine) => engine.check_settings(id, &settings).err(),
+            None => settings.check().err(),
         };
-        if allowed {
-            self.vm_mut(id).plan.settings = settings.clone();
+        match refused {
+            None => self.vm_mut(id).plan.settings = settings.clone(),
+            // What only can't be honoured now is not told: it would be done later.
+            Some(SettingsError::Now { .. }) => return,
+            Some(_) => {}
         }
         self.input(Input::Vm(id, Event::Configured(settings)));
     }

@@ -79,16 +79,27 @@ fn entitle(survey: &mut Survey, held_back: u64) -> bool {
 }
 
 /// The memory that a decision has to work with. Blocks.
-struct Purse {
+pub(super) struct Purse {
     /// Not charged to anybody.
-    free: u64,
+    pub(super) free: u64,
     /// Asked back, and not back yet.
-    returning: u64,
+    pub(super) returning: u64,
     /// Needed and not given.
-    short: u64,
+    pub(super) short: u64,
     /// Expected to be needed, and not there: only idle memory is asked back for
     /// this.
-    wished: u64,
+    pub(super) wished: u64,
+}
+
+impl Purse {
+    /// `bytes` in blocks, the last one whole.
+    pub(super) fn blocks(bytes: Bytes) -> u64 {
+        blocks(bytes.align_up(Bytes::BLOCK))
+    }
+
+    pub(super) fn bytes(blocks: u64) -> Bytes {
+        bytes(blocks)
+    }
 }
 
 /// All that a decision looks at.
@@ -131,7 +142,9 @@ impl Engine {
         grant(&mut growing, &mut purse, |entry| entry.entitled);
         self.order_growth(now, &mut growing, &mut purse);
         // Only surplus above target is touched for a start; a stuck VM's target is what it holds.
-        self.admit_starts(now, &mut purse, room.saturating_sub(targets).saturating_sub(reset_needs));
+        let spare = room.saturating_sub(targets).saturating_sub(reset_needs);
+        let spare = self.serve_resizes(now, &mut purse, spare);
+        self.admit_starts(now, &mut purse, spare);
         if purse.short > 0 || !plenty {
             self.short_at = now;
         } else {
@@ -208,7 +221,8 @@ impl Engine {
                 paging.push(id);
             }
             if machine.waits_for_memory() && vm.state == VmState::Starting {
-                resets.push((id, blocks(machine.reset_needs().align_up(Bytes::BLOCK))));
+                let needs = machine.reset_needs(machine.after_reset(&vm.settings));
+                resets.push((id, blocks(needs.align_up(Bytes::BLOCK))));
             }
             let Some(machine) = vm.elastic() else { continue };
             let covered = charge.saturating_sub(machine.devices.overhead);
@@ -359,7 +373,7 @@ impl Engine {
         }
     }
 
-    fn shrink_to(&mut self, now: Instant, id: VmId, level: Bytes, charge: Bytes) {
+    pub(super) fn shrink_to(&mut self, now: Instant, id: VmId, level: Bytes, charge: Bytes) {
         let Some(machine) = self.machine(id) else { return };
         let promise = machine.plan_within(now, level, charge);
         if machine.charge_with(promise) <= charge {
