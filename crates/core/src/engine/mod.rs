@@ -10,6 +10,7 @@
 //! out the effects in order, and sends [`Input::Tick`] at [`Engine::deadline`].
 //! The same inputs give the same effects.
 
+mod facts;
 mod lifecycle;
 mod live;
 mod paging;
