@@ -2,11 +2,13 @@
 
 use std::{
     fs,
+    io::{Read, Write},
     os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
 };
 
-use dynmem_linux::{HostReader, SwapError, SwapFile, may_swap};
+use dynmem_linux::{GroupError, GroupLimit, HostReader, MemoryGroup, SwapError, SwapFile, may_swap};
 use dynmem_units::Bytes;
 use tempfile::TempDir;
 
@@ -161,4 +163,77 @@ fn a_folder_that_is_not_there_is_named() {
     let error = SwapFile::create(&path, SIZE).expect_err("no folder");
     assert!(error.to_string().starts_with(&format!("Can't create {}: No such file", path.display())), "{error}");
     assert!(SwapFile::open(&path).expect("readable").is_none());
+}
+
+/// A process that holds 32 MiB once it is told to, in a group of its own.
+struct Holder {
+    process: Child,
+    group: MemoryGroup,
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let _ = self.process.kill().and_then(|()| self.process.wait());
+        let parent = self.group.path().parent().map(Path::to_owned);
+        let _ = self.group.remove();
+        let _ = parent.map(fs::remove_dir);
+    }
+}
+
+impl Holder {
+    /// None where we may have no groups.
+    fn new() -> Option<Self> {
+        let cgroups = HostReader::default().cgroups().expect("mounts are readable");
+        let parent = format!("dynmem-swap-test-{}", std::process::id());
+        let group = match cgroups.create_group(parent.as_ref(), "paged") {
+            Ok(group) => group,
+            Err(error) => {
+                eprintln!("SKIPPED: {error}");
+                return None;
+            }
+        };
+        let mut command = Command::new("sh");
+        command.args(["-c", "read go; exec dd if=/dev/zero bs=32M count=1 status=none"]);
+        let process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("sh runs");
+        group.add_process(process.id()).expect("moved before it holds anything");
+        Some(Self { process, group })
+    }
+
+    fn limit(&self, memory: u64, swap: u64) -> Result<(), GroupError> {
+        let (hard, swap) = (Bytes::from_mib(memory), Bytes::from_mib(swap));
+        self.group.set_limit(GroupLimit { soft: hard, hard, swap })
+    }
+
+    /// It has touched all of it when somebody can read the first byte.
+    fn fill(&mut self) {
+        self.process.stdin.take().expect("piped").write_all(b"go\n").expect("it reads");
+        self.process.stdout.as_mut().expect("piped").read_exact(&mut [0]).expect("it holds the memory now");
+    }
+
+    /// The rest of its 32 MiB, read to the end: all zeros, and it ends well.
+    fn is_intact(&mut self) -> bool {
+        let mut rest = Vec::new();
+        self.process.stdout.take().expect("piped").read_to_end(&mut rest).expect("readable");
+        let ended_well = self.process.wait().expect("our child").success();
+        ended_well && rest.len() + 1 == 32 << 20 && rest.iter().all(|byte| *byte == 0)
+    }
+}
+
+#[test]
+fn what_does_not_fit_goes_to_the_file_and_comes_back_only_with_room_for_it() {
+    let (folder, host) = (Folder::new(), HostReader::default());
+    let Some(mut holder) = Holder::new() else { return };
+    let Some(file) = active(&folder.file()) else { return };
+    holder.limit(24, 16).expect("an empty group takes any limit");
+    holder.fill();
+    let used = file.used(&host).expect("readable").expect("active");
+    assert!(used >= Bytes::from_mib(6), "{used} of 32 MiB with 24 of memory");
+    // No more swap: version 1 sees that it does not fit, and version 2 lets
+    // nothing more out. Emptying the file now would kill the process.
+    let _ = holder.limit(24, 0);
+    assert_eq!(holder.process.try_wait().expect("our child"), None, "it lives");
+    holder.limit(64, 0).expect("room for all of it");
+    file.deactivate().expect("there is room");
+    file.delete().expect("an ordinary file by now");
+    assert!(holder.is_intact());
 }

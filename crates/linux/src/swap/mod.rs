@@ -123,6 +123,12 @@ impl HostReader {
     pub fn swap_areas(&self) -> Result<Vec<SwapArea>, ReadError> {
         self.parse("/proc/swaps", |text| parse(text).ok_or("a file, its size, use and priority"))
     }
+
+    /// How much the kernel would rather swap than drop caches, 0–200. With 0 it
+    /// swaps nothing of a group of version 2: it kills.
+    pub fn swappiness(&self) -> Result<u32, ReadError> {
+        self.parse("/proc/sys/vm/swappiness", |text| text.trim().parse().map_err(|_| "a number"))
+    }
 }
 
 /// A heading, and lines as `/var/a\040b  file  65532  128  -2`, in KiB.
