@@ -9,7 +9,7 @@ use std::fmt;
 use dynmem_units::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{DeviceFacts, GuestReport, HostFacts, MemorySettings};
+use crate::{DeviceFacts, GuestReport, HostFacts, MemorySettings, TroubleKind};
 
 /// A VM's number: small, dense and stable while it is defined. The caller
 /// chooses it (0, 1, 2 …) and may use it again after [`Event::Forgotten`].
@@ -67,6 +67,17 @@ pub struct Paged {
     pub file: Bytes,
 }
 
+/// What is known about a guest's balloon driver, which is asked for statistics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DriverWord {
+    /// It gives them.
+    Answers,
+    /// It has not given any since its machine began.
+    Mute,
+    /// It gave them, and does not any more.
+    Gone,
+}
+
 /// Something that happened, or that a person wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -114,6 +125,10 @@ pub enum Event {
     Devices(DeviceFacts),
     /// What the guest says of itself.
     Report(GuestReport),
+    /// What is known about its balloon driver has changed.
+    Driver(DriverWord),
+    /// Something is wrong with the guest: what, said of it. `None`: it is over.
+    Trouble(TroubleKind, Option<String>),
     /// A person wants the guest to shut down; `None` means at once.
     Stop {
         /// Milliseconds that the guest may take before it is switched off.
@@ -310,6 +325,14 @@ pub enum NoticeKind {
     Grew,
     Shrank,
     Stuck,
+    Pinned,
+    Silent,
+    NoDriver,
+    Implausible,
+    AgentRefused,
+    AgentFloods,
+    AtMemoryLimit,
+    BalloonEmptied,
     Recovered,
     StatusChanged,
     SettingsChanged,
@@ -338,6 +361,14 @@ impl NoticeKind {
             Self::Grew => "grew",
             Self::Shrank => "shrank",
             Self::Stuck => "stuck",
+            Self::Pinned => "pinned",
+            Self::Silent => "silent",
+            Self::NoDriver => "no-driver",
+            Self::Implausible => "implausible",
+            Self::AgentRefused => "agent-refused",
+            Self::AgentFloods => "agent-floods",
+            Self::AtMemoryLimit => "at-memory-limit",
+            Self::BalloonEmptied => "balloon-emptied",
             Self::Recovered => "recovered",
             Self::StatusChanged => "status-changed",
             Self::SettingsChanged => "settings-changed",
@@ -395,11 +426,21 @@ mod tests {
         use NoticeKind as Kind;
         let starts = [Kind::StartRefused, Kind::Started, Kind::Stopped, Kind::Failed, Kind::Restarting, Kind::Adopted];
         let moves = [Kind::Grew, Kind::Shrank, Kind::Stuck, Kind::Recovered, Kind::StatusChanged];
+        let troubles = [
+            Kind::Pinned,
+            Kind::Silent,
+            Kind::NoDriver,
+            Kind::Implausible,
+            Kind::AgentRefused,
+            Kind::AgentFloods,
+            Kind::AtMemoryLimit,
+            Kind::BalloonEmptied,
+        ];
         let others = [Kind::SettingsChanged, Kind::HostPressure, Kind::DaemonStarted];
         let paging =
             [Kind::SmartPagingBegan, Kind::SmartPagingEnded, Kind::SmartPagingOverdue, Kind::SmartPagingFailed];
         let saving = [Kind::Saved, Kind::SaveFailed, Kind::Restored, Kind::Discarded];
-        for kind in starts.into_iter().chain(moves).chain(others).chain(paging).chain(saving) {
+        for kind in starts.into_iter().chain(moves).chain(others).chain(paging).chain(saving).chain(troubles) {
             assert_eq!(on_the_wire(kind.name()), Some(kind));
         }
     }

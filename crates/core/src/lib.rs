@@ -16,6 +16,8 @@
 //!              ├ ledger      promises ──▶ what is charged; wish ──▶ device orders
 //!              ├ paging      a restart without memory for it: a part of it in a file
 //!              ├ stall       devices that do not do what they were asked
+//!              ├ doubt       reports that can't be true
+//!              ├ trouble     what is wrong with a guest, and since when
 //!              └ host        what may be lent at all
 //! ```
 //!
@@ -23,6 +25,7 @@
 //! and asserted where they could break.
 
 mod demand;
+mod doubt;
 mod engine;
 mod event;
 mod facts;
@@ -34,12 +37,14 @@ mod paging;
 mod settings;
 mod share;
 mod stall;
+mod trouble;
 mod vm;
 
-pub use engine::{DriverSnapshot, Engine, HostSnapshot, PagingSnapshot, VmSnapshot};
-pub use event::{Effect, Event, Exit, Input, Notice, NoticeKind, Paged, Refusal, VmId, VmState};
+pub use engine::{DriverSnapshot, Engine, HostSnapshot, PagingSnapshot, TroubleSnapshot, VmSnapshot};
+pub use event::{DriverWord, Effect, Event, Exit, Input, Notice, NoticeKind, Paged, Refusal, VmId, VmState};
 pub use facts::{DeviceFacts, GuestReport, HostFacts, Instant, ReportSource};
 pub use host::HostConfig;
 pub use settings::{BUFFER_RANGE, DemandModel, MAXIMUM_CEILING, MINIMUM_FLOOR, MemorySettings, SettingsError};
 pub use share::{Claim, share};
+pub use trouble::TroubleKind;
 pub use vm::{Counters, MemoryStatus, PressureHistory};

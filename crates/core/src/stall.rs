@@ -77,6 +77,11 @@ impl Stall {
         self.growing && self.resting(now)
     }
 
+    /// What it did not do had a cause that is gone: it may be asked at once.
+    pub(crate) fn forgive(&mut self) {
+        (self.retry_at, self.failures, self.stuck_since) = (Instant::default(), 0, Moment::NONE);
+    }
+
     /// How much of the `outstanding` memory is worth waiting for: all of it at
     /// first, later what comes in five seconds at the speed shown so far. A
     /// guest that gives back a page at a time keeps nobody waiting for it.

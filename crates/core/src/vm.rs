@@ -11,11 +11,13 @@ use serde::{Deserialize, Serialize};
 use crate::{
     DeviceFacts, GuestReport, Instant, MemorySettings, Paged, ReportSource, VmState,
     demand::{self, Demand},
+    doubt::Doubt,
     growth::Growth,
     ledger::Promise,
     moment::Moment,
     paging::{Paging, Phase},
     stall::Stall,
+    trouble::Conduct,
 };
 
 /// A guest that says nothing for this long is not guessed at.
@@ -98,6 +100,9 @@ pub(crate) struct Heard {
     /// nothing moved; for reports that don't tell.
     reserved: Bytes,
     pub(crate) pressure: PressureHistory,
+    /// What is to be doubted of it, and whether that was told.
+    pub(crate) doubt: Doubt,
+    pub(crate) doubted: bool,
 }
 
 /// A running or starting machine. Decisions go over all of them, and reading
@@ -142,7 +147,9 @@ pub(crate) struct Machine {
     pub(crate) growth: Growth,
     pub(crate) high_water: Bytes,
     /// Power-off or reset by force, if the guest does not answer until then.
-    pub(crate) force_at: Option<Instant>,
+    pub(crate) force_at: Moment,
+    /// How its guest behaves.
+    pub(crate) conduct: Box<Conduct>,
 }
 
 impl Machine {
@@ -162,7 +169,8 @@ impl Machine {
             moving: None,
             counters: Counters::default(),
             high_water: Bytes::ZERO,
-            force_at: None,
+            force_at: Moment::NONE,
+            conduct: Box::new(Conduct::new(now)),
             paging: None,
             pages: false,
             resets: false,
@@ -263,14 +271,14 @@ impl Machine {
     /// Takes a report; agents are believed before statistics. False if the
     /// report was not needed.
     pub(crate) fn observe(&mut self, now: Instant, mut report: GuestReport, settings: &MemorySettings) -> bool {
-        let before = self.heard.as_deref();
-        if report.source == ReportSource::Balloon
-            && before.is_some_and(|last| {
-                last.report.source == ReportSource::Agent && now.millis_since(last.at) < AGENT_FRESH_MS
-            })
-        {
+        let from_driver = report.source == ReportSource::Balloon;
+        let speaks =
+            |last: &&mut Heard| last.report.source == ReportSource::Agent && now.millis_since(last.at) < AGENT_FRESH_MS;
+        if let Some(last) = self.heard.as_deref_mut().filter(|last| from_driver && speaks(last)) {
+            last.doubt.statistics(now, &last.report, &report);
             return false;
         }
+        let before = self.heard.as_deref();
         let held = self.devices.assigned();
         let settled = self.promise == Promise::held(&self.devices);
         let reserved = if settled {
@@ -292,7 +300,9 @@ impl Machine {
         self.high_water = self.high_water.max(report.visible.min(self.devices.reach()));
         let mut pressure = before.map_or_else(PressureHistory::default, |last| last.pressure);
         pressure.observe(Percent::ratio(self.demand.current(), held));
-        let heard = Heard { at: now, report, reserved, pressure };
+        let (mut doubt, doubted) = before.map_or_else(Default::default, |last| (last.doubt, last.doubted));
+        doubt.report(now, &report, &self.devices);
+        let heard = Heard { at: now, report, reserved, pressure, doubt, doubted };
         match &mut self.heard {
             Some(before) => **before = heard,
             none => *none = Some(Box::new(heard)),

@@ -277,15 +277,15 @@ fn a_machine_that_ends_is_failed_only_if_nobody_asked() {
 fn a_guest_is_silent_after_15_seconds_and_that_is_told_once() {
     let mut hand = Hand::new(4096);
     let (paused, vm) = (paused(&mut hand), calm(&mut hand));
-    assert_eq!(told(&hand.after(14_000), NoticeKind::Stuck), [""; 0]);
-    assert_eq!(told(&hand.after(999), NoticeKind::Stuck), [""; 0]);
+    assert_eq!(told(&hand.after(14_000), NoticeKind::Silent), [""; 0]);
+    assert_eq!(told(&hand.after(999), NoticeKind::Silent), [""; 0]);
     assert_eq!(hand.vm(vm).driver, DriverSnapshot::Working);
     let sentence = "vm1 has stopped reporting; it keeps what it holds, 512MiB, until it reports again";
-    assert_eq!(told(&hand.after(1), NoticeKind::Stuck), [sentence]);
+    assert_eq!(told(&hand.after(1), NoticeKind::Silent), [sentence]);
     assert_eq!(hand.vm(vm).driver, DriverSnapshot::Silent { for_ms: 15_000 });
-    assert_eq!(told(&hand.after(60_000), NoticeKind::Stuck), [""; 0]);
+    assert_eq!(told(&hand.after(60_000), NoticeKind::Silent), [""; 0]);
     hand.send(paused, Event::Resumed);
-    assert_eq!(told(&hand.after(14_000), NoticeKind::Stuck), [""; 0], "it could not speak while it stood still");
+    assert_eq!(told(&hand.after(14_000), NoticeKind::Silent), [""; 0], "it could not speak while it stood still");
     assert_eq!(told(&hand.reports(vm, 40), NoticeKind::Recovered), ["vm1 reports again"]);
     assert_eq!(told(&hand.reports(vm, 40), NoticeKind::Recovered), [""; 0]);
 }

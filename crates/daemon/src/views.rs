@@ -303,6 +303,7 @@ mod tests {
             report: None,
             high_water: Bytes::ZERO,
             driver: DriverSnapshot::None,
+            troubles: Vec::new(),
             counters: Counters::default(),
         }
     }

@@ -103,6 +103,8 @@ impl Policy for Clairvoyant {
             | Event::Discarded
             | Event::Devices(_)
             | Event::Report(_)
+            | Event::Driver(_)
+            | Event::Trouble(..)
             | Event::Paused
             | Event::Resumed => {}
         }

@@ -9,10 +9,7 @@
 
 use super::Engine;
 use crate::{
-    DeviceFacts, Effect, GuestReport, Instant, NoticeKind, VmId, VmState,
-    ledger::Promise,
-    stall::StallChange,
-    vm::{SILENT_AFTER_MS, Vm},
+    DeviceFacts, Effect, GuestReport, Instant, TroubleKind, VmId, VmState, ledger::Promise, stall::StallChange, vm::Vm,
 };
 
 impl Engine {
@@ -38,6 +35,7 @@ impl Engine {
         self.totals.removed = self.totals.removed.saturating_add(was.saturating_sub(is));
         self.due |= (returned && self.hungry) || change != StallChange::None;
         self.stall_changed(now, id, change);
+        self.look_for_unpinned(id, devices.plugged < before.plugged);
         if pages {
             self.look_at_paging(now, id);
         } else if silent {
@@ -60,45 +58,56 @@ impl Engine {
     }
 
     fn stall_changed(&mut self, now: Instant, id: VmId, change: StallChange) {
-        let Some(vm) = self.vm_mut(id) else { return };
-        let Some(machine) = vm.machine.as_mut() else { return };
-        let (held, promised) = (machine.devices.assigned(), machine.promise.assigned());
-        let numbers = vec![("assigned_bytes", held.get()), ("asked_bytes", promised.get())];
-        let name = &vm.name;
-        let (kind, message) = match change {
+        let Some(machine) = self.vm_mut(id).and_then(|vm| vm.machine.as_mut()) else { return };
+        let Promise { plugged: asked, .. } = machine.promise;
+        let (held, promised) = (Promise::held(&machine.devices), machine.promise.assigned());
+        let (kind, detail, instead) = match change {
             StallChange::None => return,
-            StallChange::Pinned => {
-                let wanted = machine.promise.assigned();
-                machine.promise_instead(now, Promise::plan(&machine.devices, wanted, true));
-                let Promise { balloon, plugged } = machine.promise;
-                self.effects.push(Effect::Order { vm: id, balloon, plugged });
+            StallChange::Recovered => {
+                let mute_driver = machine.conduct.mute_driver;
+                self.ends(id, TroubleKind::Stuck);
+                if mute_driver {
+                    self.ends(id, TroubleKind::NoDriver); // it works, and only never speaks
+                }
                 return;
+            }
+            StallChange::Pinned => {
+                let detail = format!(
+                    "gives back no more hot-added memory: asked for all but {asked}, it keeps {}; its balloon gives the rest",
+                    held.plugged
+                );
+                (TroubleKind::Pinned, detail, Promise::plan(&machine.devices, promised, true))
             }
             StallChange::Stuck => {
                 // Let it keep what it holds. The balloon's figure is stale while
                 // its driver is away, so what was given to it stays charged.
-                let held = Promise::held(&machine.devices);
                 let balloon = held.balloon.max(machine.promise.balloon);
-                machine.promise_instead(now, Promise { balloon, plugged: held.plugged });
-                let message =
-                    format!("{name} does not move its memory: asked for {promised}, it stays at {}", held.assigned());
-                self.effects.push(Effect::Order { vm: id, balloon, plugged: held.plugged });
-                (NoticeKind::Stuck, message)
+                let detail = format!("does not move its memory: asked for {promised}, it stays at {}", held.assigned());
+                (TroubleKind::Stuck, detail, Promise { balloon, plugged: held.plugged })
             }
-            StallChange::Recovered => (NoticeKind::Recovered, format!("{name} moves its memory again, now at {held}")),
         };
-        self.record(Some(id), kind, message, numbers);
+        machine.promise_instead(now, instead);
+        let no_driver = kind == TroubleKind::Stuck && machine.conduct.mute_driver;
+        let Promise { balloon, plugged } = instead;
+        self.effects.push(Effect::Order { vm: id, balloon, plugged });
+        let numbers = vec![("assigned_bytes", held.assigned().get()), ("asked_bytes", promised.get())];
+        self.begins(now, id, kind, detail, numbers);
+        if no_driver {
+            self.no_driver(now, id);
+        }
     }
 
     pub(super) fn report(&mut self, now: Instant, id: VmId, report: GuestReport) {
         let Some(vm) = self.vm_mut(id) else { return };
-        let Vm { settings, state, reason, machine: Some(machine), name, .. } = vm else { return };
-        if machine.reset_held || *state == VmState::Starting || !machine.observe(now, report, settings) {
+        let Vm { settings, state, reason, machine: Some(machine), .. } = vm else { return };
+        if machine.reset_held || *state == VmState::Starting {
             return;
+        }
+        if !machine.observe(now, report, settings) {
+            return self.look_for_doubt(now, id); // it is compared with what the agent says
         }
         machine.resets = false;
         let was_silent = machine.silent_since.take().is_some();
-        let message = format!("{name} reports again");
         let first = *state == VmState::Booting;
         if first {
             *state = VmState::Running;
@@ -112,31 +121,15 @@ impl Engine {
             self.order_kept(id);
             self.fit_settings(now, id);
         }
-        if was_silent {
-            self.record(Some(id), NoticeKind::Recovered, message, Vec::new());
+        if was_silent || first {
+            self.ends(id, TroubleKind::Silent);
         }
-    }
-
-    pub(super) fn look_for_silence(&mut self, now: Instant, id: VmId) {
-        let Some(vm) = self.vm_mut(id) else { return };
-        let (VmState::Running, Some(machine)) = (vm.state, vm.machine.as_mut()) else { return };
-        let Some(heard) = &machine.heard else { return };
-        if machine.silent_since.is_some() || now.millis_since(heard.at) < SILENT_AFTER_MS {
-            return;
-        }
-        machine.silent_since = Some(heard.at);
-        let message = format!(
-            "{} has stopped reporting; it keeps what it holds, {}, until it reports again",
-            vm.name,
-            machine.devices.assigned()
-        );
-        self.leave_it(now, id);
-        self.record(Some(id), NoticeKind::Stuck, message, Vec::new());
+        self.look_for_doubt(now, id);
     }
 
     /// Takes back what a silent guest was asked to give: that may be what
     /// silenced it.
-    fn leave_it(&mut self, now: Instant, id: VmId) {
+    pub(super) fn leave_it(&mut self, now: Instant, id: VmId) {
         let Some(machine) = self.vm_mut(id).and_then(|vm| vm.machine.as_mut()) else { return };
         let held = Promise::held(&machine.devices);
         if !machine.pages && machine.promise.assigned() < held.assigned() {

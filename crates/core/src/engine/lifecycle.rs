@@ -19,6 +19,7 @@ use crate::{
     DeviceFacts, Effect, Event, Instant, NoticeKind, Refusal, VmId, VmState,
     event::Exit,
     ledger::Promise,
+    moment::Moment,
     vm::{Machine, Move},
 };
 
@@ -45,6 +46,8 @@ impl Engine {
             }
             Event::Devices(devices) => self.devices(now, id, devices),
             Event::Report(report) => self.report(now, id, report),
+            Event::Driver(word) => self.driver_word(now, id, word),
+            Event::Trouble(kind, detail) => self.told_of(now, id, kind, detail),
             Event::Stop { grace_ms } => self.stop(now, id, grace_ms),
             Event::Restart { grace_ms } => self.restart(now, id, grace_ms),
             Event::ResetHeld => self.reset_held(id),
@@ -212,7 +215,7 @@ impl Engine {
             }
             (Some(machine), state) => {
                 machine.restarting = false;
-                machine.force_at = grace_ms.map(|grace| now.plus_millis(grace));
+                machine.force_at = grace_ms.map(|grace| now.plus_millis(grace)).into();
                 vm.state = VmState::Stopping;
                 let launching = state == VmState::Starting && !machine.reset_held;
                 match grace_ms {
@@ -239,7 +242,7 @@ impl Engine {
         machine.restarting = true;
         match grace_ms {
             Some(grace) if vm.state != VmState::Paused => {
-                machine.force_at = Some(now.plus_millis(grace));
+                machine.force_at = Moment::at(now.plus_millis(grace));
                 self.effects.push(Effect::PowerDown(id));
             }
             _ => self.effects.push(Effect::HoldForReset(id)),
@@ -257,7 +260,7 @@ impl Engine {
         }
         machine.reset_held = true;
         machine.restarting = false;
-        machine.force_at = None;
+        machine.force_at = Moment::NONE;
         vm.state = VmState::Starting;
         vm.reason = Some("restarting; waiting for memory".to_owned());
         let message = format!("{} restarts: it needs {} to boot", vm.name, machine.devices.boot);
@@ -282,15 +285,26 @@ impl Engine {
     /// Lets the reset happen: the machine has `promise` from then on, and its
     /// devices are ordered to hold `order`.
     pub(super) fn reset_with(&mut self, now: Instant, id: VmId, promise: Promise, order: Promise) {
+        self.starts_anew(now, id);
         let Some(vm) = self.vm_mut(id) else { return };
         let Some(mut before) = vm.machine.take() else { return };
         before.promise_instead(now, promise);
-        let Machine { counters, high_water, revoked, revoked_at, pages, .. } = before;
-        let fresh = Machine::new(now, before.devices);
         let paging = before.paging.take();
+        let Machine { counters, high_water, revoked, revoked_at, pages, conduct, devices, .. } = before;
+        let fresh = Machine::new(now, devices);
         let resets = true;
-        vm.machine =
-            Some(Machine { paging, promise, revoked, revoked_at, pages, resets, counters, high_water, ..fresh });
+        vm.machine = Some(Machine {
+            paging,
+            promise,
+            revoked,
+            revoked_at,
+            pages,
+            resets,
+            counters,
+            high_water,
+            conduct,
+            ..fresh
+        });
         vm.state = VmState::Booting;
         vm.reason = None;
         self.effects.push(Effect::Order { vm: id, balloon: order.balloon, plugged: order.plugged });
@@ -361,9 +375,9 @@ impl Engine {
             let id = VmId(u32::try_from(index).unwrap_or(u32::MAX));
             let Some(vm) = self.vm_mut(id) else { continue };
             let Some(machine) = vm.machine.as_mut() else { continue };
-            let patience_ended = machine.force_at.is_some_and(|at| now >= at);
+            let patience_ended = machine.force_at.get().is_some_and(|at| now >= at);
             if patience_ended {
-                machine.force_at = None;
+                machine.force_at = Moment::NONE;
                 let effect = if machine.restarting { Effect::HoldForReset(id) } else { Effect::Kill(id) };
                 self.effects.push(effect);
                 continue;

@@ -17,12 +17,13 @@ mod paging;
 mod rebalance;
 mod saving;
 mod snapshot;
+mod troubles;
 
 use std::collections::VecDeque;
 
 use dynmem_units::Bytes;
 
-pub use snapshot::{DriverSnapshot, HostSnapshot, PagingSnapshot, VmSnapshot};
+pub use snapshot::{DriverSnapshot, HostSnapshot, PagingSnapshot, TroubleSnapshot, VmSnapshot};
 
 use self::rebalance::Entry;
 use crate::{

@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use super::Engine;
 use crate::{
-    GuestReport, Instant, MemorySettings, MemoryStatus, VmId, VmState,
+    GuestReport, Instant, MemorySettings, MemoryStatus, TroubleKind, VmId, VmState,
+    trouble::Trouble,
     vm::{Counters, Machine, PressureHistory, Vm},
 };
 
@@ -30,6 +31,17 @@ pub enum DriverSnapshot {
         /// How long.
         for_ms: u64,
     },
+}
+
+/// Something that is wrong with a guest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TroubleSnapshot {
+    /// What.
+    pub kind: TroubleKind,
+    /// Since when, in milliseconds ago.
+    pub for_ms: u64,
+    /// What the guest does, said of it: `does not move its memory: …`.
+    pub detail: String,
 }
 
 /// A part of a VM's memory that is in a file.
@@ -86,6 +98,8 @@ pub struct VmSnapshot {
     pub high_water: Bytes,
     /// Whether its memory can be moved.
     pub driver: DriverSnapshot,
+    /// All that is wrong with its guest, in the order in which it began.
+    pub troubles: Vec<TroubleSnapshot>,
     /// Its smart paging file, while there is one.
     pub paging: Option<PagingSnapshot>,
     /// What it held when it was saved, if it is: what it starts with.
@@ -205,10 +219,19 @@ fn vm_snapshot(now: Instant, id: VmId, vm: &Vm) -> VmSnapshot {
         report: heard.map(|heard| heard.report.clone()),
         high_water: of(|machine| machine.high_water),
         driver: driver(now, machine),
+        troubles: machine.map_or_else(Vec::new, |machine| troubles(now, machine)),
         paging: machine.and_then(|machine| paging(now, machine)),
         saved: vm.saved.as_ref().map(|devices| devices.assigned()),
         counters: machine.map_or_else(Counters::default, |machine| machine.counters),
     }
+}
+
+fn troubles(now: Instant, machine: &Machine) -> Vec<TroubleSnapshot> {
+    let seen = |trouble: &Trouble| {
+        let Trouble { kind, since, ref detail } = *trouble;
+        TroubleSnapshot { kind, for_ms: now.millis_since(since), detail: detail.clone() }
+    };
+    machine.conduct.troubles().iter().map(seen).collect()
 }
 
 fn paging(now: Instant, machine: &Machine) -> Option<PagingSnapshot> {

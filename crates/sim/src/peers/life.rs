@@ -32,8 +32,11 @@ impl Manager {
             Event::Resumed => self.stands_still(id, false),
             Event::Exited(_) => self.exited(id),
             // Of the peers only Hyper-V pages, and only what a restart lacks: no
-            // scenario has that, nor anybody who saves a VM.
-            Event::PagingBegan
+            // scenario has that, nor anybody who saves a VM. None of them names
+            // what is wrong with a guest.
+            Event::Driver(_)
+            | Event::Trouble(..)
+            | Event::PagingBegan
             | Event::PagingUsed(_)
             | Event::PagingFailed(_)
             | Event::PagingEnded
