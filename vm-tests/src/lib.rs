@@ -12,6 +12,7 @@
 
 mod binaries;
 mod cleanup;
+mod crowd;
 mod guest;
 mod lab;
 mod monitor;
@@ -21,6 +22,7 @@ mod workload;
 
 pub use binaries::{Binaries, GUEST_PROFILE, GUEST_TARGET, image};
 pub use cleanup::{Footprint, groups, processes, swap_files};
+pub use crowd::{Crowd, Restarted};
 pub use dynmem_guest_image::Image;
 pub use dynmem_workload::message::{AgentFate, Request as WorkloadRequest};
 pub use guest::{BOOT_LIMIT, Guest};

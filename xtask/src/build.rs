@@ -1,7 +1,10 @@
 //! Building what demo, tests and benches run: the daemon, the command-line
 //! tool, and the guest's image.
+//!
+//! With `DYNMEM_PROGRAMS=FOLDER` nothing is built: the daemon and the tool in
+//! that folder are used, whatever is built meanwhile. That is for long runs.
 
-use std::path::PathBuf;
+use std::{env, path::PathBuf};
 
 use anyhow::Result;
 use dynmem_vm_tests::{GUEST_PROFILE, GUEST_TARGET, Image};
@@ -18,13 +21,22 @@ pub(crate) enum Profile {
 }
 
 impl Profile {
-    /// The folder that Cargo puts the programs into.
+    /// The folder that the programs are in.
     pub(crate) fn folder(self) -> PathBuf {
+        ready_made().unwrap_or_else(|| self.cargos_folder())
+    }
+
+    fn cargos_folder(self) -> PathBuf {
         shell::target_dir().join(match self {
             Self::Dev => "debug",
             Self::Release => "release",
         })
     }
+}
+
+/// Where the programs are, if none are to be built.
+fn ready_made() -> Option<PathBuf> {
+    env::var_os("DYNMEM_PROGRAMS").map(PathBuf::from)
 }
 
 /// Builds the programs and the image.
@@ -35,6 +47,10 @@ pub(crate) fn run(profile: Profile) -> Result<()> {
 
 /// Builds the daemon and the command-line tool.
 pub(crate) fn programs(profile: Profile) -> Result<()> {
+    if let Some(folder) = ready_made() {
+        eprintln!("Nothing is built: the programs are those in {}", folder.display());
+        return Ok(());
+    }
     let mut build = shell::cargo(&["build", "--quiet", "--package", "dynmemd", "--package", "dynmem-cli"]);
     if profile == Profile::Release {
         build.arg("--release");
@@ -44,11 +60,17 @@ pub(crate) fn programs(profile: Profile) -> Result<()> {
 
 /// Builds the programs that run in the guest, and its image around them.
 pub(crate) fn image() -> Result<Image> {
-    let mut build = shell::cargo(&["build", "--quiet", "--profile", GUEST_PROFILE, "--target", GUEST_TARGET]);
-    build.args(["--package", "dynmem-agent", "--package", "dynmem-workload"]);
-    build.env("RUSTFLAGS", "-C target-feature=+crt-static"); // the guest has no libraries
-    shell::run(&mut build)?;
+    if ready_made().is_none() {
+        guest_programs()?;
+    }
     let image = dynmem_vm_tests::image(&shell::target_dir())?;
     eprintln!("Guest image: Linux {} and {}", image.release, image.initrd.display());
     Ok(image)
+}
+
+fn guest_programs() -> Result<()> {
+    let mut build = shell::cargo(&["build", "--quiet", "--profile", GUEST_PROFILE, "--target", GUEST_TARGET]);
+    build.args(["--package", "dynmem-agent", "--package", "dynmem-workload"]);
+    build.env("RUSTFLAGS", "-C target-feature=+crt-static"); // the guest has no libraries
+    shell::run(&mut build)
 }

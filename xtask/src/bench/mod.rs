@@ -10,6 +10,7 @@ pub(crate) mod plot;
 mod policy;
 mod reaction;
 mod recovery;
+mod restart;
 
 use std::path::PathBuf;
 
@@ -28,6 +29,9 @@ pub(crate) struct Options {
     /// A few seconds only: shows that it works, measures roughly
     #[arg(long)]
     quick: bool,
+    /// For `restart`: how many restarts, 200 if it is not said
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    rounds: Option<u32>,
     /// For `policy`: a recorded trace to measure density on (docs/simulator.md says in what form)
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
@@ -48,6 +52,8 @@ enum Name {
     Neighbour,
     /// From the start of a new daemon, after one was killed, until it has twenty guests in its hands
     Recovery,
+    /// Restarts of a real guest for which there is no memory, paged to a file
+    Restart,
     /// dynmem and other managers on simulated hosts: what the guests lacked, and what it cost
     Policy,
 }
@@ -56,12 +62,14 @@ enum Name {
 pub(crate) fn run(options: &Options) -> Result<()> {
     let of_policy = options.trace.is_some() || options.plots.is_some();
     ensure!(!of_policy || options.name == Name::Policy, "--trace and --plots are for `cargo xtask bench policy`");
+    ensure!(options.rounds.is_none() || options.name == Name::Restart, "--rounds is for `cargo xtask bench restart`");
     let metrics = match options.name {
         Name::Engine => engine::run(options.quick)?,
         Name::Reaction => reaction::run(options.quick)?,
         Name::Idle => idle::run(options.quick)?,
         Name::Neighbour => neighbour::run(options.quick)?,
         Name::Recovery => recovery::run(options.quick)?,
+        Name::Restart => restart::run(options.quick, options.rounds)?,
         Name::Policy => return policy::run(options),
     };
     report::print(&metrics, options.json);
