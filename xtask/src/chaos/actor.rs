@@ -17,6 +17,8 @@ pub(super) const POOL_STEP: Bytes = Bytes::from_mib(32);
 const OVERHEAD: Bytes = Bytes::from_mib(96);
 /// What a guest needs without any load.
 const BARE: Bytes = Bytes::from_mib(110);
+/// What one without any load says that it needs.
+const IDLE: Bytes = Bytes::from_mib(72);
 const NAMES: [&str; 6] = ["ada", "bob", "cid", "dan", "eve", "fay"];
 
 /// The guests, and the chance that chose them.
@@ -98,6 +100,8 @@ pub(super) struct Actor {
     pub(super) broken: u64,
     /// It boots, or is off to be started again.
     pub(super) booting: bool,
+    /// A part of it is in a file, as far as is known.
+    pub(super) pages: bool,
 }
 
 impl Actor {
@@ -113,12 +117,18 @@ impl Actor {
             oom_kills: 0,
             broken: 0,
             booting: false,
+            pages: false,
         }
     }
 
     /// The most that its load may hold: its swap is for bursts.
     pub(super) fn goal_max(&self) -> Bytes {
         self.settings.maximum.saturating_sub(BARE.scale(3, 2))
+    }
+
+    /// The load with which it needs so much in all.
+    pub(super) fn goal_to_need(&self, bytes: Bytes) -> Bytes {
+        bytes.saturating_sub(IDLE).min(self.goal_max())
     }
 
     pub(super) fn is_excused(&self) -> bool {

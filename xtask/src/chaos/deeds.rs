@@ -18,8 +18,13 @@ use tokio::time::sleep;
 const UP_WITHIN: Duration = Duration::from_mins(4);
 /// For the first answer of one connection.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(6);
-/// Held from the boot on, to be verified at the end.
+/// Held from the boot on, to be verified at the end; who holds nothing has
+/// just booted.
 pub(super) const KEEPSAKE: Bytes = Bytes::from_mib(16);
+/// How long others may take to get the memory of one that is to restart, and
+/// how much they are to get of what it boots with.
+pub(super) const CROWDED_WITHIN: Duration = Duration::from_secs(25);
+const CROWDED: Bytes = Bytes::from_mib(64);
 /// A spike's wait for the host's help.
 const SPIKE_WAIT: Duration = Duration::from_secs(10);
 
@@ -81,12 +86,40 @@ pub(super) async fn mischief(mut workload: Workload, what: WorkloadRequest) -> T
     Told { workload: Some(workload), news }
 }
 
+/// Waits until others have so much of the guest's memory that it can't boot
+/// with what is left; for a while only.
+async fn until_crowded(machine: &Reach, startup: Bytes) {
+    let deadline = Instant::now() + CROWDED_WITHIN;
+    let little = startup.saturating_sub(CROWDED);
+    while Instant::now() < deadline {
+        if machine.client.vm(&machine.name).await.is_ok_and(|vm| vm.assigned_bytes <= little) {
+            return;
+        }
+        sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// Restarts the guest, from inside or by command, once it has too little memory
+/// for it.
+pub(super) async fn restart_crowded(mut workload: Workload, inside: bool, startup: Bytes, machine: Reach) -> Told {
+    // An error changes nothing: it restarts in any case.
+    if let Ok(status) = workload.status().await {
+        let _ = workload.shrink(status.goal_bytes.saturating_sub(KEEPSAKE)).await;
+    }
+    until_crowded(&machine, startup).await;
+    if inside {
+        return leave(workload, WorkloadRequest::Reboot, machine).await;
+    }
+    drop(workload);
+    machine.restart().await
+}
+
 /// Lets the guest restart from inside, and waits until it is up again.
 pub(super) async fn leave(mut workload: Workload, how: WorkloadRequest, machine: Reach) -> Told {
     // A crash may take its answer along.
     let _ = tokio::time::timeout(ANSWERS_WITHIN, workload.leave(how)).await;
     drop(workload);
-    machine.comes_up(Instant::now()).await
+    machine.comes_up().await
 }
 
 /// Where a guest is to be found.
@@ -101,9 +134,8 @@ impl Reach {
     /// Starts the VM, as soon as there is memory for it, and waits until it is
     /// up.
     pub(super) async fn start(self) -> Told {
-        let since = Instant::now();
         match self.is_started().await {
-            Ok(()) => self.comes_up(since).await,
+            Ok(()) => self.comes_up().await,
             Err(error) => Told { workload: None, news: Err(error) },
         }
     }
@@ -124,14 +156,13 @@ impl Reach {
     /// Restarts the VM and waits until it is up. A daemon that dies before it
     /// answers is asked again when it is back: nobody knows what it did.
     pub(super) async fn restart(self) -> Told {
-        let since = Instant::now();
         let what = format!("the restart of {}", self.name);
         let restarted = until(&what, UP_WITHIN, async || match self.client.restart(&self.name).await {
             Ok(_) | Err(ClientError::Refused(_)) => Ok(Seen::Ready(())), // what follows tells how it is
             Err(error) => Ok(Seen::NotYet(error.to_string())),
         });
         match restarted.await {
-            Ok(()) => self.comes_up(since).await,
+            Ok(()) => self.comes_up().await,
             Err(error) => Told { workload: None, news: Err(error) },
         }
     }
@@ -182,15 +213,16 @@ impl Reach {
         Told { workload, news: news.map(|news| News { is_restored: true, ..news }) }
     }
 
-    /// Waits until a guest that booted after `since` answers.
-    pub(super) async fn comes_up(self, since: Instant) -> Told {
+    /// Waits until a guest that has just booted answers. An emulated guest's
+    /// clock can't tell: on a busy host it is some percent too fast.
+    pub(super) async fn comes_up(self) -> Told {
         let what = format!("{} to boot", self.name);
         let up = until(&what, UP_WITHIN, async || {
             let look = async {
                 let mut workload = Workload::connect(&self.name, &self.socket, ANSWERS_WITHIN).await?;
                 let status = workload.status().await?;
-                if Duration::from_millis(status.uptime_ms) > since.elapsed() {
-                    bail!("The guest from before answers");
+                if !status.goal_bytes.is_zero() {
+                    bail!("The guest from before answers: it has its keepsake");
                 }
                 anyhow::Ok(workload)
             };

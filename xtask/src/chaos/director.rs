@@ -41,6 +41,8 @@ pub(super) struct Director<'a> {
     /// Until then everybody is excused: the daemon is, or was, away.
     all_excused_until: Instant,
     hog: Option<JoinHandle<()>>,
+    /// Until then loads stay as they are: somebody restarts without memory.
+    crowded_until: Option<Instant>,
     log: Log,
 }
 
@@ -49,7 +51,8 @@ impl<'a> Director<'a> {
         let actors = cast.guests.iter().map(Actor::new).collect();
         let (budget, rng) = (cast.budget(), cast.rng);
         let log = Log::new(began);
-        Self { lab, rng, budget, actors, daemon_back_at: None, all_excused_until: Instant::now(), hog: None, log }
+        let all_excused_until = Instant::now();
+        Self { lab, rng, budget, actors, daemon_back_at: None, all_excused_until, hog: None, crowded_until: None, log }
     }
 
     /// What it did and saw.
@@ -193,8 +196,14 @@ impl<'a> Director<'a> {
         }
         let Ok(Ok(vms)) = timeout(DAEMON_PATIENCE, self.lab.client().vms()).await else { return };
         for actor in 0..self.actors.len() {
-            let its = &self.actors[actor];
+            let its = &mut self.actors[actor];
             let Some(vm) = vms.iter().find(|vm| vm.name == its.name) else { continue };
+            let did_page = std::mem::replace(&mut its.pages, vm.smart_paging.in_use);
+            if its.pages && !did_page {
+                self.log.paged += 1;
+                self.log.say(&format!("{} restarts on a file", vm.name));
+            }
+            let its = &self.actors[actor];
             if its.booting {
                 continue;
             }
@@ -239,6 +248,9 @@ impl<'a> Director<'a> {
 
     /// Another load for a guest that has nothing else to do.
     fn change_a_load(&mut self) {
+        if self.crowded_until.is_some_and(|until| Instant::now() < until) {
+            return;
+        }
         let Some(actor) = self.somebody() else { return };
         let all: Bytes = self.actors.iter().map(|actor| actor.goal).sum();
         let its = &mut self.actors[actor];
@@ -315,6 +327,7 @@ impl<'a> Director<'a> {
             }
             Fault::Restart => self.boot(actor, Reach::restart),
             Fault::Saved(off) => self.boot(actor, move |reach| reach.save_and_restore(off)),
+            Fault::CrowdedRestart { inside } => self.restart_crowded(actor, inside),
             Fault::GuestReboots => self.leave(actor, WorkloadRequest::Reboot),
             Fault::GuestCrashes => self.leave(actor, WorkloadRequest::Crash),
             Fault::QemuFrozen(held) => {
@@ -356,6 +369,26 @@ impl<'a> Director<'a> {
     fn leave(&mut self, actor: usize, how: WorkloadRequest) {
         let Some(workload) = self.actors[actor].take() else { return };
         self.boot(actor, move |reach| deeds::leave(workload, how, reach));
+    }
+
+    /// The others take what they boot with, and what this one can
+    /// spare; then it restarts.
+    fn restart_crowded(&mut self, actor: usize, inside: bool) {
+        let settings = &self.actors[actor].settings;
+        let (startup, spared) = (settings.startup, settings.startup.saturating_sub(settings.minimum));
+        let share = spared.scale(1, self.actors.len() as u64 - 1).saturating_add(Bytes::from_mib(16));
+        for other in (0..self.actors.len()).filter(|other| *other != actor) {
+            let its = &mut self.actors[other];
+            let goal = its.goal_to_need(its.settings.startup.saturating_add(share));
+            let bytes = goal.saturating_sub(its.goal);
+            let load = Load::Grow { bytes, per_second: Bytes::from_mib(64) };
+            if its.remedy.is_none() && !bytes.is_zero() && its.act(|workload| deeds::load(workload, load)) {
+                its.goal = goal;
+            }
+        }
+        let Some(workload) = self.actors[actor].take() else { return };
+        self.crowded_until = Some(Instant::now() + deeds::CROWDED_WITHIN);
+        self.boot(actor, move |reach| deeds::restart_crowded(workload, inside, startup, reach));
     }
 
     /// Ends all faults, lowers all loads, and makes sure that all are well.

@@ -25,6 +25,11 @@ pub(super) enum Fault {
     GuestCrashes,
     /// `dynmem vm restart`.
     Restart,
+    /// It is idle until the others have its memory, and then restarts, from
+    /// inside or by command.
+    CrowdedRestart {
+        inside: bool,
+    },
     /// The VM is paused for this long.
     Paused(Duration),
     /// The VM is stopped, by force or not, and started again after this.
@@ -44,7 +49,7 @@ pub(super) enum Fault {
 /// its feet again.
 pub(super) const AFTERMATH: Duration = Duration::from_secs(20);
 /// How many faults of the guests' there are to choose from.
-const OF_GUESTS: usize = 12;
+const OF_GUESTS: usize = 13;
 
 impl Fault {
     /// A fault for a guest with these settings.
@@ -63,6 +68,7 @@ impl Fault {
             8 => Self::Paused(short),
             9 => Self::Stopped { force: rng.bool(), off: short },
             10 => Self::Saved(short),
+            11 => Self::CrowdedRestart { inside: rng.bool() },
             _ => Self::Settings(patch(settings, rng)),
         }
     }
@@ -86,6 +92,7 @@ impl Fault {
             Self::GuestReboots => "guest-reboots",
             Self::GuestCrashes => "guest-crashes",
             Self::Restart => "restart",
+            Self::CrowdedRestart { .. } => "crowded-restart",
             Self::Paused(_) => "paused",
             Self::Stopped { .. } => "stopped",
             Self::Saved(_) => "saved",

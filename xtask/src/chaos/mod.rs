@@ -133,7 +133,7 @@ fn metrics(verdict: &Verdict, options: &Options, seed: u64) -> Vec<Metric> {
     let faults = f64::from(verdict.faults.values().sum::<u32>());
     let kinds: serde_json::Map<_, _> =
         verdict.faults.iter().map(|(name, count)| ((*name).to_owned(), (*count).into())).collect();
-    let faults = Metric::new("faults", faults, "count").with("kinds", kinds);
+    let faults = Metric::new("faults", faults, "count").with("kinds", kinds).with("paged", verdict.paged);
     let zero = counts.map(|(name, count)| Metric::new(name, count, "count").against_goal(0.0));
     let all = [faults].into_iter().chain(zero);
     all.map(|metric| {

@@ -30,6 +30,8 @@ pub(super) struct Log {
     excuses: HashMap<String, Vec<Excuse>>,
     lost: Vec<String>,
     harmed: Vec<String>,
+    /// Restarts that went to a file.
+    pub(super) paged: u32,
     /// Pages with a wrong content.
     pub(super) broken: u64,
 }
@@ -37,7 +39,7 @@ pub(super) struct Log {
 impl Log {
     pub(super) fn new(began: Instant) -> Self {
         let (faults, excuses) = (BTreeMap::new(), HashMap::new());
-        Self { began, faults, excuses, lost: Vec::new(), harmed: Vec::new(), broken: 0 }
+        Self { began, faults, excuses, lost: Vec::new(), harmed: Vec::new(), paged: 0, broken: 0 }
     }
 
     /// Says what happens, with its time.
@@ -86,6 +88,8 @@ impl Log {
 pub(super) struct Verdict {
     pub(super) faults: BTreeMap<&'static str, u32>,
     pub(super) guests: usize,
+    /// Restarts that went to a file.
+    pub(super) paged: u32,
     pub(super) samples: usize,
     pub(super) guests_lost: usize,
     pub(super) patterns_broken: u64,
@@ -114,6 +118,7 @@ pub(super) fn judge(samples: &[Sample], pool: Bytes, log: &Log) -> Verdict {
     Verdict {
         faults: log.faults.clone(),
         guests: samples.first().map_or(0, |sample| sample.guests.len()),
+        paged: log.paged,
         samples: tally.samples,
         guests_lost: log.lost.len(),
         patterns_broken: log.broken,
