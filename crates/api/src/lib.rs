@@ -26,7 +26,9 @@ pub use host::{DamagedDefinition, HostCounters, HostPagingView, HostView, Memory
 pub use memory::MemoryPatch;
 pub use problem::Problem;
 pub use stop::{MAX_STOP_TIMEOUT_SECONDS, StopMode, StopRequest};
-pub use vm::{DriverView, Integration, MemoryStatus, SettingsView, SmartPagingView, VmCounters, VmState, VmView};
+pub use vm::{
+    DriverView, Integration, MemoryStatus, SettingsView, SmartPagingView, TroubleView, VmCounters, VmState, VmView,
+};
 
 /// Where the daemon listens unless it is told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/dynmem/dynmem.sock";

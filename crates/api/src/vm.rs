@@ -77,6 +77,10 @@ pub struct VmView {
     pub integration: Integration,
     /// Whether the guest's memory drivers do what they are asked.
     pub driver: DriverView,
+    /// All that is wrong with its guest, in the order in which it began. Each
+    /// is an event when it begins, and one when it is over.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub troubles: Vec<TroubleView>,
     /// What it held when it was saved, and holds again once it is started.
     /// Absent unless it is saved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -236,6 +240,20 @@ pub enum DriverView {
         /// For how long.
         since_seconds: u64,
     },
+}
+
+/// Something that is wrong with a guest:
+/// `{"kind":"stuck","since_seconds":12,"detail":"It does not move its memory: …"}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TroubleView {
+    /// What, in a word, as the event when it begins: `no-driver`, `stuck`,
+    /// `pinned`, `silent`, `implausible`, `agent-refused`, `agent-floods`,
+    /// `at-memory-limit`, `balloon-emptied`; others may come.
+    pub kind: String,
+    /// For how long.
+    pub since_seconds: u64,
+    /// A sentence.
+    pub detail: String,
 }
 
 /// What a person set for a VM's memory.

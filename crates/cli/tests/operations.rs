@@ -52,6 +52,28 @@ fn a_static_vm_that_runs_is_waited_for_until_it_has_followed() {
 }
 
 #[test]
+fn what_is_wrong_with_a_guest_is_in_the_list_and_in_full_with_its_reason_and_since_when() {
+    let daemon = Canned::new(|line, _| {
+        let mut web01 = vm("web01");
+        (web01["state"], web01["memory_status"]) = (json!("running"), json!("ok"));
+        web01["troubles"] = json!([
+            {"kind": "no-driver", "since_seconds": 70, "detail": "It has no balloon driver that answers: is it loaded?"},
+            {"kind": "of-the-future", "since_seconds": 3_600, "detail": "It \u{1b}[2Jsings"}
+        ]);
+        (200, if line == "GET /v1/vms" { json!([web01]) } else { web01 })
+    });
+    let list = text(&daemon.run(&["vm", "list"]).stdout);
+    assert!(list.contains("  ok, no-driver +1  "), "{list}");
+    let full = text(&daemon.run(&["vm", "show", "web01"]).stdout);
+    let troubles: Vec<_> = full.lines().filter(|line| line.starts_with("Trouble")).collect();
+    assert_eq!(troubles[0], "Trouble  no-driver (for 00:01:10): It has no balloon driver that answers: is it loaded?");
+    assert!(
+        troubles[1].starts_with("Trouble  of-the-future (for 01:00:00): It ") && !full.contains('\u{1b}'),
+        "{full}"
+    );
+}
+
+#[test]
 fn results_in_json_say_the_same() {
     let output = daemon().run(&["--json", "vm", "start", "Dev-?"]);
     assert_eq!(output.status.code(), Some(1));

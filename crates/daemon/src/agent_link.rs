@@ -40,6 +40,8 @@ const REPORT_GAP: Duration = Duration::from_millis(10);
 const WINDOW: Duration = Duration::from_millis(100);
 const WINDOW_BYTES: usize = 16 << 10;
 const CHUNK_BYTES: usize = 4 << 10;
+/// So many full windows in a row are a flood: a second.
+const FLOOD_WINDOWS: u32 = 10;
 /// Two messages to the guest are at least this far apart.
 const TELL_GAP: Duration = Duration::from_secs(1);
 const RECONNECT_FIRST: Duration = Duration::from_millis(100);
@@ -54,8 +56,11 @@ pub(crate) struct AgentStatus {
     pub(crate) reported_at: Option<Instant>,
     /// Messages that were refused.
     pub(crate) refused: u64,
-    /// Why the last of them was.
+    /// Why the last of them was, and when.
     pub(crate) complaint: Option<String>,
+    pub(crate) refused_at: Option<Instant>,
+    /// When it had last sent more than is read, for a second on end.
+    pub(crate) flooded_at: Option<Instant>,
 }
 
 /// One agent's line. Dropping its task ends it.
@@ -75,6 +80,8 @@ struct Connection {
     delivered_at: Option<Instant>,
     window_began: Instant,
     window_bytes: usize,
+    /// Windows in a row that were full.
+    full_windows: u32,
     greeted: bool,
     /// What is still to be written.
     out: Vec<u8>,
@@ -91,6 +98,7 @@ impl Connection {
             delivered_at: None,
             window_began: Instant::now(),
             window_bytes: 0,
+            full_windows: 0,
             greeted: false,
             out: Vec::new(),
             told_at: None,
@@ -103,13 +111,22 @@ impl Connection {
         if self.window_bytes < WINDOW_BYTES { self.window_began } else { self.window_began + WINDOW }
     }
 
+    /// So many bytes were read. A full window ends when the next one begins.
     fn count(&mut self, bytes: usize) {
         let now = Instant::now();
         if now >= self.window_began + WINDOW {
+            let follows = now < self.window_began + WINDOW * FLOOD_WINDOWS;
+            let was_full = self.window_bytes >= WINDOW_BYTES;
+            self.full_windows = if was_full && follows { self.full_windows + 1 } else { 0 };
             self.window_began = now;
             self.window_bytes = 0;
         }
         self.window_bytes += bytes;
+    }
+
+    /// More comes than is read, and has for a while.
+    fn floods(&self) -> bool {
+        self.full_windows >= FLOOD_WINDOWS
     }
 
     fn deliver_at(&self) -> Instant {
@@ -170,6 +187,9 @@ impl AgentLink {
                     Ok(0) | Err(_) => return Some(()),
                     Ok(bytes) => {
                         connection.count(bytes);
+                        if connection.floods() {
+                            self.status.send_modify(|status| status.flooded_at = Some(Instant::now()));
+                        }
                         self.take(&mut connection, &chunk[..bytes]).await?;
                     }
                 },
@@ -244,6 +264,7 @@ impl AgentLink {
         self.status.send_modify(|status| {
             status.refused += 1;
             status.complaint = Some(complaint);
+            status.refused_at = Some(Instant::now());
         });
     }
 }

@@ -7,19 +7,17 @@ use std::path::PathBuf;
 use dynmem_agent_protocol::Assigned;
 use dynmem_api::{
     AutostartView, DamagedDefinition, DriverView, HostCounters, HostPagingView, HostView, Integration, MemoryLimits,
-    MemoryStatus, SettingsView, SmartPagingView, VmCounters, VmState, VmView,
+    MemoryStatus, SettingsView, SmartPagingView, TroubleView, VmCounters, VmState, VmView,
 };
-use dynmem_core::{DriverSnapshot, HostSnapshot, MemorySettings, ReportSource, VmSnapshot};
+use dynmem_core::{
+    DriverSnapshot, HostSnapshot, MemorySettings, ReportSource, TroubleKind, TroubleSnapshot, VmSnapshot,
+};
 use dynmem_units::{Bytes, Percent};
 
 use crate::{
     agent_link::AgentStatus,
     driver::{LimitView, MachineInfo},
 };
-
-/// A guest that boots for longer than this without a word has no driver that
-/// works.
-const BOOT_SECONDS: u64 = 60;
 
 /// What is known about a machine besides the engine's part.
 #[derive(Debug, Default)]
@@ -77,7 +75,8 @@ pub(crate) fn vm_view(vm: &VmSnapshot, vcpus: u32, parts: &MachineParts<'_>, now
         vcpus,
         accelerator: info.map(|info| info.accelerator.clone()),
         integration: integration(vm),
-        driver: driver(vm, uptime_seconds.unwrap_or(0)),
+        driver: driver(vm),
+        troubles: vm.troubles.iter().map(trouble).collect(),
         saved_bytes: vm.saved,
         settings: SettingsView::from(&vm.settings),
         autostart: AutostartView::default(), // whoever knows the definition fills it in
@@ -86,7 +85,7 @@ pub(crate) fn vm_view(vm: &VmSnapshot, vcpus: u32, parts: &MachineParts<'_>, now
         monitor_path: info.map(|info| info.monitor.clone()),
         pid: info.and_then(|info| info.pid),
         counters: vm_counters(vm),
-        warnings: if on { warnings(vm, parts, now_unix_ms) } else { Vec::new() },
+        warnings: if on { warnings(vm, parts) } else { Vec::new() },
     }
 }
 
@@ -192,15 +191,23 @@ fn integration(vm: &VmSnapshot) -> Integration {
     }
 }
 
-fn driver(vm: &VmSnapshot, uptime_seconds: u64) -> DriverView {
-    let frozen = |reason: &str, since_seconds| DriverView::Frozen { reason: reason.to_owned(), since_seconds };
-    match vm.driver {
-        _ if !vm.settings.dynamic && vm.promised == vm.settings.startup => DriverView::Ok,
-        DriverSnapshot::None | DriverSnapshot::Working => DriverView::Ok,
-        DriverSnapshot::Waiting if uptime_seconds < BOOT_SECONDS => DriverView::Ok,
-        DriverSnapshot::Waiting => frozen("The guest has not reported yet", uptime_seconds),
-        DriverSnapshot::Stuck { for_ms } => frozen("The guest does not move the memory it was asked to", for_ms / 1000),
-        DriverSnapshot::Silent { for_ms } => frozen("The guest has stopped reporting", for_ms / 1000),
+/// Its memory is as good as static while one of these lasts.
+fn driver(vm: &VmSnapshot) -> DriverView {
+    let freezes = |trouble: &&TroubleSnapshot| {
+        matches!(trouble.kind, TroubleKind::NoDriver | TroubleKind::Stuck | TroubleKind::Silent)
+    };
+    let moves_never = !vm.settings.dynamic && vm.promised == vm.settings.startup;
+    vm.troubles.iter().find(freezes).filter(|_| !moves_never).map_or(DriverView::Ok, |frozen| {
+        let TroubleView { detail: reason, since_seconds, .. } = trouble(frozen);
+        DriverView::Frozen { reason, since_seconds }
+    })
+}
+
+fn trouble(trouble: &TroubleSnapshot) -> TroubleView {
+    TroubleView {
+        kind: trouble.kind.name().to_owned(),
+        since_seconds: trouble.for_ms / 1000,
+        detail: format!("It {}", trouble.detail),
     }
 }
 
@@ -218,13 +225,11 @@ fn vm_counters(vm: &VmSnapshot) -> VmCounters {
     }
 }
 
-fn warnings(vm: &VmSnapshot, parts: &MachineParts<'_>, now_unix_ms: u64) -> Vec<String> {
+fn warnings(vm: &VmSnapshot, parts: &MachineParts<'_>) -> Vec<String> {
     let mut warnings = Vec::new();
     warnings.extend(parts.trouble.map(str::to_owned));
-    warnings.extend(parts.limits.and_then(|limits| limit_warning(limits, now_unix_ms)));
-    warnings.extend(parts.limits.and_then(|limits| limits.taken).map(|taken| {
-        format!("Its guest has taken {} MiB out of its balloon on its own: it is killed if it uses them", taken.mib())
-    }));
+    let missing = parts.limits.and_then(|limits| limits.missing.as_ref());
+    warnings.extend(missing.map(|why| format!("It runs without a memory limit: {why}")));
     if let (1.., Some(complaint)) = (parts.agent.refused, &parts.agent.complaint) {
         warnings.push(format!("{} messages of its agent were refused; the last: {complaint}", parts.agent.refused));
     }
@@ -260,14 +265,6 @@ fn size_warning(vm: &VmSnapshot) -> Option<String> {
         }
         _ => None,
     }
-}
-
-fn limit_warning(limits: &LimitView, now_unix_ms: u64) -> Option<String> {
-    if let Some(why) = &limits.missing {
-        return Some(format!("It runs without a memory limit: {why}"));
-    }
-    let seconds = now_unix_ms.saturating_sub(limits.at_limit_since?) / 1000;
-    Some(format!("It has been held at its memory limit for {seconds} s: its guest uses memory that it was not lent"))
 }
 
 #[cfg(test)]
@@ -357,32 +354,36 @@ mod tests {
 
     #[test]
     fn a_frozen_guest_names_its_reason_and_a_silent_one_has_no_integration() {
-        let silent = VmSnapshot { driver: DriverSnapshot::Silent { for_ms: 16_500 }, ..running() };
-        let view = vm_view(&silent, 1, &MachineParts::default(), 0);
+        let trouble = |kind, for_ms, detail: &str| TroubleSnapshot { kind, for_ms, detail: detail.to_owned() };
+        let floods = trouble(TroubleKind::AgentFloods, 1_999, "has an agent that sends more than is read");
+        let silent = trouble(TroubleKind::Silent, 16_500, "has stopped reporting");
+        let driver = DriverSnapshot::Silent { for_ms: 16_500 };
+        let vm = VmSnapshot { driver, troubles: vec![floods, silent], ..running() };
+        let view = vm_view(&vm, 1, &MachineParts::default(), 0);
         assert_eq!(view.integration, Integration::None);
         let DriverView::Frozen { reason, since_seconds: 16 } = view.driver else { panic!("{:?}", view.driver) };
-        assert_eq!(reason, "The guest has stopped reporting");
+        assert_eq!(reason, "It has stopped reporting");
+        let [floods, _] = &view.troubles[..] else { panic!("{:?}", view.troubles) };
+        assert_eq!((floods.kind.as_str(), floods.since_seconds), ("agent-floods", 1));
+        assert_eq!(floods.detail, "It has an agent that sends more than is read");
+
+        let only = VmSnapshot { troubles: vec![vm.troubles[0].clone()], ..vm };
+        assert_eq!(vm_view(&only, 1, &MachineParts::default(), 0).driver, DriverView::Ok, "its memory moves");
     }
 
     #[test]
-    fn a_machine_at_its_limit_or_without_one_is_a_warning_and_one_that_is_off_has_neither() {
+    fn a_machine_without_its_limit_is_a_warning_and_one_that_is_off_has_neither() {
         let limits = LimitView {
             limit: Some(mib(700)),
             measured: true,
             taken: Some(mib(300)),
-            at_limit_since: Some(1_000),
+            at_limit: Some(mib(700)),
             missing: None,
         };
         let parts = MachineParts { limits: Some(&limits), ..MachineParts::default() };
-        let view = vm_view(&running(), 1, &parts, 76_500);
+        let view = vm_view(&running(), 1, &parts, 0);
         assert_eq!((view.memory_limit_bytes, view.overhead_measured), (Some(mib(700)), true));
-        assert_eq!(
-            view.warnings,
-            [
-                "It has been held at its memory limit for 75 s: its guest uses memory that it was not lent",
-                "Its guest has taken 300 MiB out of its balloon on its own: it is killed if it uses them"
-            ]
-        );
+        assert!(view.warnings.is_empty(), "what its guest does is a trouble: {:?}", view.warnings);
         assert_eq!(vm_view(&off(), 1, &parts, 0).memory_limit_bytes, None);
         let limits = LimitView { missing: Some("its memory group was removed".to_owned()), ..LimitView::default() };
         let view = vm_view(&running(), 1, &MachineParts { limits: Some(&limits), ..MachineParts::default() }, 0);

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Site, definition, mib, refusal, until, using};
-use dynmem_api::{DriverView, Integration, MemoryPatch, MemoryStatus, StopMode, StopRequest, VmState};
+use dynmem_api::{DriverView, Integration, MemoryPatch, MemoryStatus, StopMode, StopRequest, VmState, VmView};
 use dynmem_hypervisor::{
     MachineExit,
     fake::{AgentMood, Behaviour, DeviceMood, QmpMood},
@@ -73,13 +73,26 @@ async fn an_agent_that_talks_nonsense_harms_nobody() {
     }
     let vm = site.vm("liar").await;
     assert_eq!(vm.assigned_bytes, mib(512), "a lie moves nothing");
-    assert!(site.event("agent-refused").await.message.starts_with("The agent of liar sends what is refused: "));
+    assert_eq!((troubles(&vm), troubles(&site.vm("honest").await)), (vec!["agent-refused"], vec![]));
+    assert!(site.event("agent-refused").await.message.starts_with("liar has an agent that sends what is refused: "));
 
     honest.change(|behaviour| behaviour.demand = mib(700)).await;
     site.vm_until("honest", "served", |vm| vm.assigned_bytes >= mib(840)).await;
     // It comes back by itself, and only what was refused is remembered.
     liar.change(|behaviour| behaviour.agent = AgentMood::Healthy).await;
     site.vm_until("liar", "believed again", |vm| vm.integration == Integration::Agent).await;
+    well_again(&site, "liar").await;
+}
+
+/// The words for what is wrong with a VM's guest.
+fn troubles(vm: &VmView) -> Vec<&str> {
+    vm.troubles.iter().map(|trouble| trouble.kind.as_str()).collect()
+}
+
+/// Nothing is wrong with it any more, which is an event.
+async fn well_again(site: &Site, name: &str) {
+    site.vm_until(name, "well again", |vm| vm.troubles.is_empty()).await;
+    assert_eq!(site.event("recovered").await.vm.as_deref(), Some(name));
 }
 
 async fn refused(site: &Site) -> u64 {
@@ -110,10 +123,12 @@ async fn an_agent_that_floods_is_bounded_and_the_daemon_answers() {
     let flooder = site.run("flooder").await;
     let other = site.run("other").await;
     flooder.change(|behaviour| behaviour.agent = AgentMood::Flood).await;
-    site.event("agent-refused").await;
+    site.vm_until("flooder", "named", |vm| troubles(vm).contains(&"agent-floods")).await;
+    site.event("agent-floods").await;
     other.change(|behaviour| behaviour.demand = mib(700)).await;
     site.vm_until("other", "served", |vm| vm.assigned_bytes >= mib(840)).await;
     assert_eq!(site.vm("flooder").await.assigned_bytes, mib(512));
+    assert!(site.vm("other").await.troubles.is_empty());
 }
 
 #[tokio::test]
@@ -193,12 +208,32 @@ async fn a_balloon_that_does_not_move_is_shown_and_others_give_instead() {
     hungry.change(|behaviour| behaviour.demand = mib(900)).await;
     // 2 GiB to lend, three guests at 512 MiB and their overhead: hungry needs
     // what the other two hold beyond their minima.
-    site.vm_until("stuck", "frozen", |vm| matches!(&vm.driver, DriverView::Frozen { .. })).await;
+    let frozen = site.vm_until("stuck", "frozen", |vm| matches!(&vm.driver, DriverView::Frozen { .. })).await;
+    let [trouble] = &frozen.troubles[..] else { panic!("{frozen:#?}") };
+    assert!(trouble.kind == "stuck" && trouble.detail.starts_with("It does not move its memory: asked for "));
     site.vm_until("hungry", "served with what is there", |vm| vm.assigned_bytes >= mib(700)).await;
     assert!(site.vm("willing").await.assigned_bytes >= mib(256));
     let event = site.event("stuck").await;
     assert_eq!(event.vm.as_deref(), Some("stuck"), "{event:?}");
+    assert!(site.vm("willing").await.troubles.is_empty() && site.vm("hungry").await.troubles.is_empty());
     stuck.change(|behaviour| behaviour.balloon = DeviceMood::Willing).await;
+    well_again(&site, "stuck").await;
+    assert_eq!(site.vm("stuck").await.driver, DriverView::Ok);
+}
+
+#[tokio::test]
+async fn a_guest_that_gives_back_no_hot_added_memory_is_named_and_its_balloon_gives_it() {
+    let site = Site::new().await;
+    let pinned = site.run("pinned").await;
+    pinned.change(|behaviour| behaviour.demand = mib(850)).await;
+    let grown = site.vm_until("pinned", "grown", |vm| vm.plugged_bytes >= mib(400)).await;
+    pinned.change(|behaviour| (behaviour.plug, behaviour.demand) = (DeviceMood::Stuck, mib(100))).await;
+    site.run("busy").await.change(|behaviour| behaviour.demand = mib(850)).await;
+    let vm = site.vm_until("pinned", "named", |vm| troubles(vm) == ["pinned"]).await;
+    assert!(vm.troubles[0].detail.starts_with("It gives back no more hot-added memory: "), "{vm:#?}");
+    let vm = site.vm_until("pinned", "smaller", |vm| vm.assigned_bytes <= mib(950)).await;
+    assert_eq!((vm.plugged_bytes, vm.driver), (grown.plugged_bytes, DriverView::Ok), "it gives all the same");
+    site.event("pinned").await;
 }
 
 #[tokio::test]

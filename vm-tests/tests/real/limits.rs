@@ -52,7 +52,7 @@ async fn a_guest_that_takes_back_what_it_gave_is_killed_alone() -> Result<()> {
         Ok(if lent.assigned() == Bytes::from_mib(1024) { Seen::Ready(()) } else { Seen::NotYet(format!("{lent:?}")) })
     })
     .await?;
-    let told = |vm: &VmView| vm.warnings.iter().any(|warning| warning.contains("out of its balloon on its own"));
+    let told = |vm: &VmView| vm.troubles.iter().any(|trouble| trouble.kind == "balloon-emptied");
     let took = lab.until_vm("rogue", "seen with it", SERVED, told).await?;
     let lent = took.assigned_bytes.saturating_add(Bytes::from_mib(256));
     ensure!(took.memory_limit_bytes.is_some_and(|limit| limit < lent), "It has widened its own limit: {took:?}");

@@ -20,6 +20,7 @@ mod host;
 mod result;
 #[cfg(test)]
 mod samples;
+mod sentences;
 mod size;
 mod table;
 mod time;
@@ -29,8 +30,9 @@ mod watch;
 pub(crate) use event::Events;
 pub(crate) use host::Host;
 pub(crate) use result::OperationResult;
+pub(crate) use sentences::{autostart_sentence, resize_sentence, settings_sentence};
 pub(crate) use time::now_unix_ms;
-pub(crate) use vm::{MemoryList, Vm, VmList, autostart_sentence, resize_sentence, settings_sentence};
+pub(crate) use vm::{MemoryList, Vm, VmList};
 pub(crate) use watch::Frame;
 
 /// A model that people and programs can read.

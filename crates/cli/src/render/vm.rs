@@ -1,16 +1,13 @@
 //! VMs as a table of Hyper-V's columns, as a table of settings, and one in
 //! full.
 
-use std::time::Duration;
-
-use dynmem_api::{
-    AutostartView, DriverView, Integration, MemoryStatus, SettingsView, SmartPagingView, VmState, VmView,
-};
+use dynmem_api::{DriverView, Integration, MemoryStatus, SettingsView, SmartPagingView, VmState, VmView};
 use dynmem_units::{Bytes, Percent};
 use serde::Serialize;
 
 use super::{
     Show, Style, pairs,
+    sentences::{autostart_sentence, on_off, trouble_sentence},
     size::human,
     table::{Align, Cell, Column, Table, Tone},
     time::duration,
@@ -120,41 +117,12 @@ impl Show for MemoryList<'_> {
     }
 }
 
-/// Settings in a line, with exact sizes.
-pub(crate) fn settings_sentence(settings: &SettingsView) -> String {
-    let SettingsView { startup_bytes, minimum_bytes, maximum_bytes, buffer_percent, weight, demand_model, .. } =
-        settings;
-    let folder = settings.smart_paging_folder.as_ref();
-    let folder = folder.map(|folder| format!(", smart paging folder {}", folder.display())).unwrap_or_default();
-    format!(
-        "dynamic {}, startup {startup_bytes}, minimum {minimum_bytes}, maximum {maximum_bytes}, \
-         buffer {buffer_percent}, weight {weight}, demand model {demand_model}{folder}",
-        on_off(settings.dynamic)
-    )
-}
-
-/// How far a static VM that runs has followed its startup after so long.
-pub(crate) fn resize_sentence(vm: &VmView, waited: Duration) -> String {
-    let (name, holds, asked) = (&vm.name, vm.assigned_bytes, vm.settings.startup_bytes);
-    let no_more = if holds > asked { "given back" } else { "taken" };
-    if holds == asked {
-        return format!("{name} holds {holds}");
-    }
-    format!("{name} holds {holds}; {asked} was asked: its guest has {no_more} no more in {} s", waited.as_secs())
-}
-
-/// `start-if-running after 30 s`, and when that is if it is about to happen.
-pub(crate) fn autostart_sentence(autostart: &AutostartView) -> String {
-    let AutostartView { action, delay_seconds, starts_in_seconds } = autostart;
-    let delay = if *delay_seconds > 0 { format!(" after {delay_seconds} s") } else { String::new() };
-    let soon = starts_in_seconds.map(|seconds| format!(" (starts in {seconds} s)")).unwrap_or_default();
-    format!("{action}{delay}{soon}")
-}
-
 impl Show for Vm<'_> {
     fn text(&self, _: &Style) -> String {
         let vm = self.0;
         let mut blocks = vec![pairs(&identity(vm)), pairs(&memory(vm)), pairs(&settings(vm)), pairs(&counters(vm))];
+        let troubles: Vec<_> = vm.troubles.iter().map(|trouble| ("Trouble", trouble_sentence(trouble))).collect();
+        blocks.push(pairs(&troubles));
         if !vm.warnings.is_empty() {
             let warnings: Vec<_> = vm.warnings.iter().map(|warning| ("Warning", warning.clone())).collect();
             blocks.push(pairs(&warnings));
@@ -281,13 +249,20 @@ fn state(vm: &VmView) -> Cell {
     Cell::new(vm.state.as_str(), tone)
 }
 
+/// `warning`, or `ok, stuck` where something is wrong with the guest, and
+/// `ok, stuck +1` where that is not all.
 fn status(vm: &VmView) -> Cell {
-    match vm.memory_status {
-        None => "".into(),
-        Some(status @ MemoryStatus::Ok) => Cell::new(status.as_str(), Tone::Good),
-        Some(status @ MemoryStatus::Warning) => Cell::new(status.as_str(), Tone::Attention),
-        Some(status @ MemoryStatus::Low) => Cell::new(status.as_str(), Tone::Bad),
-    }
+    let (word, tone) = match vm.memory_status {
+        None => ("", Tone::Quiet),
+        Some(status @ MemoryStatus::Ok) => (status.as_str(), Tone::Good),
+        Some(status @ MemoryStatus::Warning) => (status.as_str(), Tone::Attention),
+        Some(status @ MemoryStatus::Low) => (status.as_str(), Tone::Bad),
+    };
+    let Some((first, others)) = vm.troubles.split_first() else { return Cell::new(word, tone) };
+    let comma = if word.is_empty() { "" } else { ", " };
+    let more = if others.is_empty() { String::new() } else { format!(" +{}", others.len()) };
+    let tone = if tone == Tone::Bad { tone } else { Tone::Attention };
+    Cell::new(format!("{word}{comma}{}{more}", first.kind), tone)
 }
 
 fn integration(vm: &VmView) -> Cell {
@@ -312,12 +287,10 @@ fn optional(percent: Option<Percent>) -> Cell {
     percent.map(|percent| percent.to_string()).unwrap_or_default().into()
 }
 
-fn on_off(on: bool) -> &'static str {
-    if on { "on" } else { "off" }
-}
-
 #[cfg(test)]
 mod tests {
+    use dynmem_api::TroubleView;
+
     use super::*;
     use crate::render::samples;
 
@@ -369,7 +342,21 @@ db     off       0%         0        0                        off        2 GiB  
         }
         vm.state = VmState::Booting; // when nobody can expect a driver yet
         assert!(!VmList(std::slice::from_ref(&vm)).text(&Style::default()).contains("frozen"));
+        let trouble = |kind: &str, detail: &str| TroubleView {
+            kind: kind.to_owned(),
+            since_seconds: 75,
+            detail: detail.to_owned(),
+        };
+        vm.troubles = vec![trouble("stuck", "It does not move its memory: asked for 1GiB, it stays at 2GiB")];
+        let list = VmList(std::slice::from_ref(&vm)).text(&Style::default());
+        assert!(list.contains("  low, stuck  "), "{list}");
+        vm.troubles.push(trouble("agent-floods", "It has an agent that sends more than is read"));
+        let list = VmList(std::slice::from_ref(&vm)).text(&Style::default());
+        assert!(list.contains("  low, stuck +1  "), "{list}");
         let text = Vm(&vm).text(&Style::default());
+        let block = "\n\nTrouble  stuck (for 00:01:15): It does not move its memory: asked for 1GiB, it stays at 2GiB\n\
+                     Trouble  agent-floods (for 00:01:15): It has an agent that sends more than is read\n\nWarning";
+        assert!(text.contains(block), "{text}");
         assert!(text.contains("Driver       The balloon does not move (for 00:01:15)"), "{text}");
         assert!(text.contains("/paging, in use: 120 MiB of 512 MiB\n"), "{text}");
     }
@@ -453,26 +440,5 @@ Autostart     start-if-running"
         assert_eq!(json[0]["startup_bytes"], 536_870_912);
         let json = serde_json::to_value(VmList(&vms)).expect("plain data");
         assert_eq!(json[0]["assigned_bytes"], 1_610_612_736);
-    }
-
-    #[test]
-    fn how_far_a_static_vm_followed_is_told_either_way() {
-        let said = |holds, asked| {
-            let mut vm = samples::running();
-            (vm.assigned_bytes, vm.settings.startup_bytes) = (Bytes::from_mib(holds), Bytes::from_mib(asked));
-            resize_sentence(&vm, Duration::from_secs(30))
-        };
-        assert_eq!(said(1024, 1024), "web01 holds 1GiB");
-        assert_eq!(said(700, 512), "web01 holds 700MiB; 512MiB was asked: its guest has given back no more in 30 s");
-        assert_eq!(said(700, 1024), "web01 holds 700MiB; 1GiB was asked: its guest has taken no more in 30 s");
-    }
-
-    #[test]
-    fn settings_are_told_exactly() {
-        assert_eq!(
-            settings_sentence(&samples::running().settings),
-            "dynamic on, startup 512MiB, minimum 256MiB, maximum 4GiB, buffer 20%, weight 5000, \
-             demand model working-set"
-        );
     }
 }

@@ -11,7 +11,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{AgentLink, AgentStatus, CHUNK_BYTES, Connection, Limits, WINDOW, WINDOW_BYTES};
+use super::{AgentLink, AgentStatus, CHUNK_BYTES, Connection, FLOOD_WINDOWS, Limits, WINDOW, WINDOW_BYTES};
 use crate::fact::{Fact, FactSender, News};
 
 /// A link whose guest is the test.
@@ -161,6 +161,21 @@ async fn a_connection_that_ends_is_made_again() {
         guest.write_all(&report(number)).await.expect("open");
         assert_eq!(bench.report().await.available, Bytes::new(number));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_of_more_than_is_read_is_a_flood_and_less_is_none() {
+    let mut connection = Connection::new();
+    for window in 0..=FLOOD_WINDOWS {
+        assert!(!connection.floods(), "after {window} windows");
+        connection.count(WINDOW_BYTES);
+        tokio::time::advance(WINDOW).await;
+    }
+    connection.count(1);
+    assert!(connection.floods());
+    tokio::time::advance(WINDOW).await;
+    connection.count(1);
+    assert!(!connection.floods(), "a window that is not full ends it");
 }
 
 #[tokio::test(start_paused = true)]

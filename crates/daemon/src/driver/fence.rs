@@ -20,10 +20,7 @@ use tokio::{
 };
 
 use super::limit::{Limit, frozen};
-use crate::{
-    clock::unix_ms,
-    groups::{Groups, with_source},
-};
+use crate::groups::{Groups, with_source};
 
 /// Between two readings. One takes 4 ms of processor time (QEMU 7.2); the
 /// guest's own memory is not walked.
@@ -52,8 +49,8 @@ pub(crate) struct LimitView {
     pub(crate) measured: bool,
     /// Memory that the guest has taken out of its balloon on its own.
     pub(crate) taken: Option<Bytes>,
-    /// Since when it is held at its limit, in milliseconds since 1970.
-    pub(crate) at_limit_since: Option<u64>,
+    /// The limit, while it is held at it.
+    pub(crate) at_limit: Option<Bytes>,
     /// Why it runs without a limit, if it should have one.
     pub(crate) missing: Option<String>,
 }
@@ -273,8 +270,7 @@ impl Fence {
     }
 
     fn at_limit(&mut self, is_there: bool) {
-        let since = self.view.at_limit_since.unwrap_or_else(unix_ms);
-        self.view.at_limit_since = is_there.then_some(since);
+        self.view.at_limit = self.view.limit.filter(|_| is_there);
     }
 
     fn take_reading(&mut self, reading: &Reading) {

@@ -282,12 +282,17 @@ impl Driver {
             }
             MachineEvent::ResetHeld => self.facts.vm(Event::ResetHeld).await,
             MachineEvent::PoweredOff => self.facts.vm(Event::PoweredOff).await,
-            MachineEvent::Paused => self.facts.vm(Event::Paused).await,
-            MachineEvent::Resumed => self.facts.vm(Event::Resumed).await,
+            MachineEvent::Paused => self.stands_still(true).await,
+            MachineEvent::Resumed => self.stands_still(false).await,
             MachineEvent::Panicked => self.give_up("The guest's kernel has panicked".to_owned()).await,
             MachineEvent::Exited(exit) => self.exited(exit).await,
             MachineEvent::Lagged => self.catch_up().await,
         }
+    }
+
+    async fn stands_still(&mut self, still: bool) -> Option<()> {
+        self.statistics.stands_still(still);
+        self.facts.vm(if still { Event::Paused } else { Event::Resumed }).await
     }
 
     /// Events were missed: what would they have said?
@@ -300,8 +305,8 @@ impl Driver {
             None => return Some(()),
             Some(Ok(RunState::Prelaunch)) => return self.give_up("It was never started to its end".to_owned()).await,
             Some(Err(error)) => return self.in_trouble(&error).await,
-            Some(Ok(RunState::Running)) => Event::Resumed,
-            Some(Ok(RunState::Paused | RunState::Stopped)) => Event::Paused,
+            Some(Ok(RunState::Running)) => return self.stands_still(false).await,
+            Some(Ok(RunState::Paused | RunState::Stopped)) => return self.stands_still(true).await,
             Some(Ok(RunState::ResetHeld)) => Event::ResetHeld,
             Some(Ok(RunState::PoweredOff)) => Event::PoweredOff,
             Some(Ok(RunState::Panicked)) => return self.give_up("The guest's kernel has panicked".to_owned()).await,
@@ -351,10 +356,17 @@ impl Driver {
             return Some(());
         }
         let call = self.statistics.read(&mut self.machine, agent_at);
-        match unless_ended(&mut self.mailbox.end, self.ending.asked, call).await {
-            Some(Ok(Some(report))) => self.facts.vm(Event::Report(report)).await,
-            Some(Err(error)) => self.in_trouble(&error).await,
-            _ => Some(()),
+        let report = match unless_ended(&mut self.mailbox.end, self.ending.asked, call).await {
+            Some(Ok(report)) => report,
+            Some(Err(error)) => return self.in_trouble(&error).await,
+            None => return Some(()),
+        };
+        if let Some(word) = self.statistics.driver_word() {
+            self.facts.vm(Event::Driver(word)).await?;
+        }
+        match report {
+            Some(report) => self.facts.vm(Event::Report(report)).await,
+            None => Some(()),
         }
     }
 

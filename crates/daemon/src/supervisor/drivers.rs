@@ -2,10 +2,14 @@
 
 use std::path::PathBuf;
 
-use dynmem_core::{DeviceFacts, Event, Paged, VmId};
+use dynmem_core::{DeviceFacts, Event, Paged, TroubleKind, VmId};
 use dynmem_definition::VmDefinition;
 use dynmem_hypervisor::{Launch, SavedDir};
-use tokio::task;
+use dynmem_units::Bytes;
+use tokio::{
+    task,
+    time::{Duration, Instant},
+};
 
 use super::{Supervisor, roster::Run};
 use crate::{
@@ -14,6 +18,9 @@ use crate::{
     fact::FactSender,
     paging::Place,
 };
+
+/// An agent that has sent nothing wrong for this long is well again.
+const AGENT_WELL_AFTER: Duration = Duration::from_secs(10);
 
 impl Supervisor {
     /// A machine's directory.
@@ -85,8 +92,18 @@ impl Supervisor {
         let task = self.drivers.spawn(driver::run(workshop, start, facts, mailbox)).id();
         if let Some(vm) = self.roster.get_mut(vm) {
             let (cpu, saving, trouble, limits) = (None, None, None, LimitView::default());
-            vm.run =
-                Some(Run { number, task, handle, launching, info, cpu, saving, limits, trouble, refused_recorded: 0 });
+            vm.run = Some(Run {
+                number,
+                task,
+                handle,
+                launching,
+                info,
+                cpu,
+                saving,
+                limits,
+                trouble,
+                agent_troubles: [false; 2],
+            });
         }
         if trouble.is_some() {
             self.trouble(vm, trouble);
@@ -137,28 +154,32 @@ impl Supervisor {
     }
 
     /// A machine's limit is another one, is hit, or can't be kept.
-    pub(super) fn limits(&mut self, vm: VmId, limits: LimitView) {
-        let Some(vm) = self.roster.get_mut(vm) else { return };
-        let name = vm.definition.name.clone();
+    pub(super) fn limits(&mut self, id: VmId, limits: LimitView) {
+        let Some(vm) = self.roster.get_mut(id) else { return };
         let Some(run) = vm.run.as_mut() else { return };
         let before = std::mem::replace(&mut run.limits, limits.clone());
         if let Some(why) = limits.missing.filter(|why| before.missing.as_ref() != Some(why)) {
+            let name = vm.definition.name.clone();
             let message = format!("{name} runs without a memory limit: {why}");
-            self.log.record(Some(name.clone()), "limit-missing", message, &[]);
+            self.log.record(Some(name), "limit-missing", message, &[]);
         }
-        if let (Some(taken), None) = (limits.taken, before.taken) {
-            let message = format!(
-                "{name} has taken {} MiB out of its balloon on its own: they were not lent to it, and it is killed if it uses them",
-                taken.mib()
-            );
-            self.log.record(Some(name.clone()), "balloon-emptied", message, &[("taken_bytes", taken.get())]);
+        if limits.taken != before.taken {
+            let taken = |taken: Bytes| {
+                format!(
+                    "has taken {} MiB out of its balloon on its own: they were not lent to it, and it is killed if it uses them",
+                    taken.mib()
+                )
+            };
+            self.feed_vm(id, Event::Trouble(TroubleKind::BalloonEmptied, limits.taken.map(taken)));
         }
-        if let (Some(_), None, Some(limit)) = (limits.at_limit_since, before.at_limit_since, limits.limit) {
-            let message = format!(
-                "{name} is held at its memory limit, {} MiB: it uses memory that it was not lent, and is killed if it takes more",
-                limit.mib()
-            );
-            self.log.record(Some(name), "at-memory-limit", message, &[("limit_bytes", limit.get())]);
+        if limits.at_limit.is_some() != before.at_limit.is_some() {
+            let at_limit = |limit: Bytes| {
+                format!(
+                    "is held at its memory limit, {} MiB: it uses memory that it was not lent, and is killed if it takes more",
+                    limit.mib()
+                )
+            };
+            self.feed_vm(id, Event::Trouble(TroubleKind::AtMemoryLimit, limits.at_limit.map(at_limit)));
         }
     }
 
@@ -176,18 +197,27 @@ impl Supervisor {
 
     /// Once in a while: orders that wait, agents that talk nonsense.
     pub(super) fn look_at_drivers(&mut self) {
-        for (_, vm) in self.roster.each_mut() {
+        let mut news = Vec::new();
+        for (id, vm) in self.roster.each_mut() {
             let Some(run) = vm.run.as_mut() else { continue };
             run.handle.flush();
             let agent = run.handle.agent();
-            // Each time ten times as many, so that a flood is a few entries.
-            if agent.refused > 0 && agent.refused >= run.refused_recorded.saturating_mul(10) {
-                run.refused_recorded = agent.refused;
-                let name = vm.definition.name.clone();
-                let complaint = agent.complaint.unwrap_or_default();
-                let message = format!("The agent of {name} sends what is refused: {complaint}");
-                self.log.record(Some(name), "agent-refused", message, &[("refused_messages", agent.refused)]);
+            let lately = |at: Option<Instant>| at.is_some_and(|at| at.elapsed() < AGENT_WELL_AFTER);
+            let now = [lately(agent.refused_at), lately(agent.flooded_at)];
+            let before = std::mem::replace(&mut run.agent_troubles, now);
+            let complaint = agent.complaint.unwrap_or_default();
+            let details = [
+                (TroubleKind::AgentRefused, format!("has an agent that sends what is refused: {complaint}")),
+                (TroubleKind::AgentFloods, "has an agent that sends more than is read".to_owned()),
+            ];
+            for ((kind, detail), (now, before)) in details.into_iter().zip(now.into_iter().zip(before)) {
+                if now != before {
+                    news.push((id, Event::Trouble(kind, now.then_some(detail))));
+                }
             }
+        }
+        for (id, event) in news {
+            self.feed_vm(id, event);
         }
     }
 }

@@ -39,8 +39,9 @@ pub(crate) struct Run {
     pub(crate) saving: Option<Bytes>,
     pub(crate) limits: LimitView,
     pub(crate) trouble: Option<String>,
-    /// Messages of its agent that were refused when that was last recorded.
-    pub(crate) refused_recorded: u64,
+    /// Whether its agent lately sent what is refused, and more than is read, as
+    /// last told.
+    pub(crate) agent_troubles: [bool; 2],
 }
 
 /// All VMs.
