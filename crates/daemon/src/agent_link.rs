@@ -44,6 +44,11 @@ const CHUNK_BYTES: usize = 4 << 10;
 const FLOOD_WINDOWS: u32 = 10;
 /// Two messages to the guest are at least this far apart.
 const TELL_GAP: Duration = Duration::from_secs(1);
+/// A line on which nothing is heard for this long is opened anew. QEMU shuts
+/// the guest's end of it ("throttle on") while the host does not read; if the
+/// host goes in that moment, it stays shut for the next one: a connection's
+/// beginning does not open it, only the end of one does.
+const SILENCE: Duration = Duration::from_secs(10);
 const RECONNECT_FIRST: Duration = Duration::from_millis(100);
 const RECONNECT_LAST: Duration = Duration::from_secs(5);
 
@@ -78,6 +83,7 @@ struct Connection {
     /// The newest report, while it is too early for it.
     waiting: Option<GuestReport>,
     delivered_at: Option<Instant>,
+    heard_at: Instant,
     window_began: Instant,
     window_bytes: usize,
     /// Windows in a row that were full.
@@ -96,6 +102,7 @@ impl Connection {
             decoder: LineDecoder::new(),
             waiting: None,
             delivered_at: None,
+            heard_at: Instant::now(),
             window_began: Instant::now(),
             window_bytes: 0,
             full_windows: 0,
@@ -114,6 +121,9 @@ impl Connection {
     /// So many bytes were read. A full window ends when the next one begins.
     fn count(&mut self, bytes: usize) {
         let now = Instant::now();
+        if bytes > 0 {
+            self.heard_at = now;
+        }
         if now >= self.window_began + WINDOW {
             let follows = now < self.window_began + WINDOW * FLOOD_WINDOWS;
             let was_full = self.window_bytes >= WINDOW_BYTES;
@@ -174,14 +184,15 @@ impl AgentLink {
         }
     }
 
-    /// Talks until the connection ends. `None` if the supervisor is gone.
+    /// Talks until the connection ends, or nothing is heard of the guest for a
+    /// while. `None` if the supervisor is gone.
     async fn talk(&mut self, stream: UnixStream) -> Option<()> {
         let (mut reader, mut writer): (OwnedReadHalf, OwnedWriteHalf) = stream.into_split();
         let mut connection = Connection::new();
         let mut chunk = [0; CHUNK_BYTES];
         loop {
             let (read_at, deliver_at, tell_at) = (connection.read_at(), connection.deliver_at(), connection.tell_at());
-            let may_read = read_at <= Instant::now();
+            let (may_read, silent_at) = (read_at <= Instant::now(), connection.heard_at + SILENCE);
             tokio::select! {
                 read = reader.read(&mut chunk), if may_read => match read {
                     Ok(0) | Err(_) => return Some(()),
@@ -202,6 +213,7 @@ impl AgentLink {
                 () = sleep_until(tell_at), if connection.greeted && connection.news && connection.out.is_empty() => {
                     self.tell(&mut connection);
                 }
+                () = sleep_until(silent_at) => return Some(()),
                 ready = writer.writable(), if !connection.out.is_empty() => {
                     if ready.is_err() || !write_some(&mut writer, &mut connection.out) {
                         return Some(());

@@ -11,7 +11,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{AgentLink, AgentStatus, CHUNK_BYTES, Connection, FLOOD_WINDOWS, Limits, WINDOW, WINDOW_BYTES};
+use super::{AgentLink, AgentStatus, CHUNK_BYTES, Connection, FLOOD_WINDOWS, Limits, SILENCE, WINDOW, WINDOW_BYTES};
 use crate::fact::{Fact, FactSender, News};
 
 /// A link whose guest is the test.
@@ -158,6 +158,21 @@ async fn a_connection_that_ends_is_made_again() {
     let mut bench = Bench::new();
     for number in 1..=3 {
         let mut guest = bench.guest().await;
+        guest.write_all(&report(number)).await.expect("open");
+        assert_eq!(bench.report().await.available, Bytes::new(number));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_line_on_which_nothing_is_heard_is_opened_anew_and_one_that_is_used_is_not() {
+    let mut bench = Bench::new();
+    let began = Instant::now();
+    let mut silent = bench.guest().await;
+    let mut guest = bench.guest().await; // the link has hung up
+    assert_eq!(silent.read(&mut [0]).await.expect("closed in order"), 0);
+    assert!(began.elapsed() >= SILENCE);
+    for number in 1..=4 {
+        tokio::time::advance(SILENCE / 2).await;
         guest.write_all(&report(number)).await.expect("open");
         assert_eq!(bench.report().await.available, Bytes::new(number));
     }
