@@ -74,8 +74,12 @@ pub struct Guest {
     /// Memory that its programs use.
     pub used: Bytes,
     pub speaks: bool,
+    /// What it says instead of the truth.
+    pub lies: Option<GuestReport>,
     /// Whether it waits for memory when it has too little.
     pub stalls: bool,
+    /// Whether it swaps instead, and can say how much it lacks.
+    pub swaps: bool,
     pub stuck: bool,
     pub unplugs: bool,
     /// Whether its kernel takes hot-added memory.
@@ -93,7 +97,14 @@ pub struct Guest {
 
 impl Guest {
     fn report(&self) -> GuestReport {
+        if let Some(lie) = &self.lies {
+            return lie.clone();
+        }
         let report = report(self.devices.assigned(), self.used);
+        if self.swaps {
+            let missing = self.used.saturating_sub(report.visible);
+            return GuestReport { swap_total: missing, swap_used: missing, swap_in_per_second: missing, ..report };
+        }
         let stalls = report.available.is_zero() && self.stalls;
         GuestReport { stall: if stalls { 3_000 } else { 0 }, ..report }
     }
@@ -182,7 +193,9 @@ impl World {
             ordered: (Bytes::ZERO, Bytes::ZERO),
             used: mib(48),
             speaks: true,
+            lies: None,
             stalls: true,
+            swaps: false,
             stuck: false,
             unplugs: true,
             plugs: true,
