@@ -11,6 +11,7 @@
 //! - `daemon`: what a daemon's end means to guests, and what the next one finds
 //! - `privilege`: guests whose QEMU has no rights
 //! - `recovery`: the daemon dies in the middle of anything
+//! - `saving`: guests that are saved to files, and go on
 //! - `trouble`: one of two guests is in trouble, and the other must not notice
 
 mod daemon;
@@ -20,6 +21,7 @@ mod moves;
 mod paging;
 mod privilege;
 mod recovery;
+mod saving;
 mod trouble;
 
 use std::time::Duration;
