@@ -87,7 +87,7 @@ impl Stall {
     /// guest that gives back a page at a time keeps nobody waiting for it.
     pub(crate) fn coming(&self, now: Instant, outstanding: Bytes, held: Bytes) -> Bytes {
         let age = now.millis_since(self.ordered_at);
-        if age < STUCK_AFTER_MS {
+        if outstanding.is_zero() || age < STUCK_AFTER_MS {
             return outstanding;
         }
         self.ordered_from.saturating_sub(held).scale(STUCK_AFTER_MS, age).min(outstanding)

@@ -66,6 +66,7 @@ fn blocks_of_one(bytes: Bytes) -> u32 {
 
 impl Entry {
     /// `covered`: the charge for the machine's own memory.
+    #[inline] // its fields go straight to where the entry stays
     pub(super) fn new(now: Instant, id: VmId, vm: &Vm, machine: &Machine, covered: Bytes) -> Self {
         let blocks = blocks_of_one;
         let promised = blocks(machine.promise.assigned());
