@@ -32,7 +32,7 @@ const fn step(minutes: u64, command: &'static [&'static str]) -> Step {
 }
 
 /// Limits are generous: two cores, an empty target folder, and neighbours.
-const STEPS: [Step; 12] = [
+const STEPS: [Step; 14] = [
     step(2, &["fmt", "--all", "--check"]),
     step(4, &["deny", "--all-features", "check", "bans", "licenses", "sources"]),
     step(
@@ -52,6 +52,8 @@ const STEPS: [Step; 12] = [
     step(10, &["xtask", "bench", "idle", "--quick"]),
     step(6, &["xtask", "bench", "reaction", "--quick"]),
     step(6, &["xtask", "bench", "recovery", "--quick"]),
+    step(6, &["xtask", "bench", "restart", "--quick"]),
+    step(6, &["xtask", "bench", "neighbour", "--quick"]),
 ];
 
 /// Runs all steps, or lists them.
