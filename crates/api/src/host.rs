@@ -13,9 +13,28 @@ pub struct HostView {
     pub memory_bytes: Bytes,
     /// Memory kept for the host itself.
     pub reserve_bytes: Bytes,
+    /// Where that figure comes from.
+    pub reserve_by: ReserveBy,
+    /// The part of the reserve that machines hold which were found running and
+    /// that this daemon can't take over.
+    pub out_of_reach_bytes: Bytes,
+    /// The most that may be lent now: memory − reserve, or less while others
+    /// use the host's memory.
+    pub lendable_bytes: Bytes,
+    /// Available memory that the host keeps while others use it: 1/50 of its
+    /// memory, 128 MiB to 2 GiB, and twice that while it stalls.
+    pub floor_bytes: Bytes,
+    /// What all machines' processes really hold, QEMU's own memory included.
+    /// Memory that was lent and not touched is not in it. Absent where there
+    /// are no memory groups to tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub machines_hold_bytes: Option<Bytes>,
+    /// Why less may be lent now than memory − reserve, if it may: a sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protection: Option<String>,
     /// Everything charged to VMs: held or promised, and overhead.
     pub charged_bytes: Bytes,
-    /// What can still be lent: memory − reserve − charged.
+    /// What can still be lent: lendable − charged.
     pub available_bytes: Bytes,
     /// Available, and what VMs hold beyond their targets.
     pub available_for_balancing_bytes: Bytes,
@@ -50,6 +69,17 @@ pub struct HostView {
     pub smart_paging: HostPagingView,
     /// Definitions that could not be read. The other VMs are not affected.
     pub damaged_definitions: Vec<DamagedDefinition>,
+}
+
+/// Where the size of the host's reserve comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReserveBy {
+    /// 384 MiB, and 30 MiB for each GiB of memory.
+    #[default]
+    Formula,
+    /// `host.reserve` in the daemon's settings.
+    Setting,
 }
 
 /// Whether machines are limited to what they were lent: `{"state":"off"}`,

@@ -22,7 +22,7 @@ mod vm;
 pub use autostart::{AutostartPatch, AutostartView};
 pub use client::{Client, ClientError, MAX_RESPONSE_BYTES};
 pub use event::{DEFAULT_EVENTS, EventView, EventsQuery, MAX_EVENTS};
-pub use host::{DamagedDefinition, HostCounters, HostPagingView, HostView, MemoryLimits, VersionView};
+pub use host::{DamagedDefinition, HostCounters, HostPagingView, HostView, MemoryLimits, ReserveBy, VersionView};
 pub use memory::MemoryPatch;
 pub use problem::Problem;
 pub use stop::{MAX_STOP_TIMEOUT_SECONDS, StopMode, StopRequest};

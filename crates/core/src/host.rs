@@ -68,10 +68,14 @@ impl Host {
 
     /// Available memory that the host must keep: 1/50 of it, 128 MiB to 2 GiB;
     /// twice that while the host stalls.
-    fn floor(&self) -> Bytes {
+    pub(crate) fn floor(&self) -> Bytes {
         let floor = self.config.memory.scale(1, 50).clamp(Bytes::from_mib(128), Bytes::from_mib(2048));
-        let stalled = self.facts.is_some_and(|facts| facts.stall >= STALLED);
-        if stalled { floor.scale(2, 1) } else { floor }
+        if self.stalls() { floor.scale(2, 1) } else { floor }
+    }
+
+    /// True if tasks of the host wait for memory.
+    pub(crate) fn stalls(&self) -> bool {
+        self.facts.is_some_and(|facts| facts.stall >= STALLED)
     }
 
     /// The most that may be lent: what the configuration allows, and no more
@@ -119,6 +123,14 @@ mod tests {
         assert_eq!(host(gib(2), 0).capacity(), gib(6).saturating_sub(floor));
         assert_eq!(host(Bytes::ZERO, 0).capacity(), gib(4).saturating_sub(floor));
         assert_eq!(host(Bytes::ZERO, 5_000).capacity(), gib(4).saturating_sub(floor.scale(2, 1)));
+    }
+
+    #[test]
+    fn what_was_lent_and_not_touched_is_not_lent_twice() {
+        let floor = gib(16).scale(1, 50);
+        let mut host = host(gib(8), 0);
+        host.observe(HostFacts { available: gib(8), stall: 0, machines: Some(gib(1)) }, gib(4));
+        assert_eq!(host.capacity(), gib(9).saturating_sub(floor), "3 of the 4 GiB are still among the 8");
     }
 
     #[test]

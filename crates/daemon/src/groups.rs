@@ -11,6 +11,7 @@
 use std::path::{Path, PathBuf};
 
 use dynmem_linux::{Cgroups, GroupError, HostReader, MemoryGroup};
+use dynmem_units::Bytes;
 use tokio::time::{Duration, sleep};
 
 use crate::config::CgroupSetting;
@@ -68,6 +69,13 @@ impl Groups {
             return Err("The kernel rather kills than swaps: it takes a vm.swappiness above 0".to_owned());
         }
         Ok(())
+    }
+
+    /// What all machines in their groups hold that can't be taken from them, if
+    /// that can be told.
+    pub(crate) fn held(&self) -> Option<Bytes> {
+        let group = self.cgroups.parent(&self.parent).ok()??;
+        Some(group.usage().ok()?.held)
     }
 
     /// A machine's group, made if need be.
@@ -173,6 +181,22 @@ mod tests {
         assert_eq!((left("ours"), left("theirs")), (vec!["vm-runs".to_owned()], vec!["vm-gone".to_owned()]));
         drop(ours);
         assert_eq!(left("ours"), ["vm-runs"], "a machine runs in it");
+    }
+
+    #[test]
+    fn what_all_machines_hold_is_what_their_folder_holds_where_the_kernel_sums_up() {
+        let (_mount, cgroups) = hierarchy();
+        let groups = Groups::below(cgroups, Path::new("dynmem/ours")).expect("made");
+        assert_eq!(groups.held(), None, "not readable, not known");
+        let lay_out = |name: &str, text: &str| fs::write(groups.folder().join(name), text).expect("written");
+        lay_out("memory.usage_in_bytes", "9999999\n");
+        lay_out("memory.stat", "rss 5\ntotal_rss 1048576\ntotal_shmem 2097152\n");
+        assert_eq!(groups.held(), Some(Bytes::from_mib(3)));
+        lay_out("memory.use_hierarchy", "0\n");
+        assert_eq!(groups.held(), None);
+        for name in ["memory.usage_in_bytes", "memory.stat", "memory.use_hierarchy"] {
+            fs::remove_file(groups.folder().join(name)).expect("there");
+        }
     }
 
     #[tokio::test]

@@ -18,7 +18,7 @@ use crate::{
     adopt,
     autostart::Autostarts,
     clock::Clock,
-    config::{BackendKind, Config, QemuUser},
+    config::{AutoSize, BackendKind, Config, QemuUser},
     fact::FACTS_MAX,
     groups::Groups,
     host, http,
@@ -59,6 +59,7 @@ pub struct Daemon {
     facts: mpsc::Sender<crate::fact::Fact>,
     log_thread: JoinHandle<()>,
     reader: HostReader,
+    groups: Option<Arc<Groups>>,
     _lock: StateLock,
 }
 
@@ -85,16 +86,16 @@ impl Daemon {
         tell_start(&mut log, host_config, &hypervisor);
         // Before anybody is touched: with the socket taken, this is not our place.
         let socket = ApiSocket::bind(&config.socket)?;
-        let (supervisor, commands, snapshots, facts) =
+        let Supervised { supervisor, commands, snapshots, facts, groups } =
             supervise(config, hypervisor, host_config, autostarts, log).await?;
         let shared = http::Shared { commands, snapshots, events };
-        Ok(Self { supervisor, socket, shared, facts, log_thread, reader, _lock: lock })
+        Ok(Self { supervisor, socket, shared, facts, log_thread, reader, groups, _lock: lock })
     }
 
     /// Serves until `stop`. Machines go on running.
     pub async fn serve(self, stop: impl Future<Output = ()>) {
-        let Self { supervisor, socket, shared, facts, log_thread, reader, _lock } = self;
-        let watching = tokio::spawn(host::watch(reader, facts));
+        let Self { supervisor, socket, shared, facts, log_thread, reader, groups, _lock } = self;
+        let watching = tokio::spawn(host::watch(reader, groups, facts));
         let (stopping, stopped) = watch::channel(false);
         let mut serving = Box::pin(http::serve(socket.listener(), http::router(shared), stopped));
         systemd::notify(systemd::READY);
@@ -165,7 +166,14 @@ fn open_groups(config: &Config, hypervisor: &Hypervisor, log: &mut Log) -> (Opti
     }
 }
 
-type Supervised = (Supervisor, Commands, watch::Receiver<Arc<Snapshot>>, mpsc::Sender<crate::fact::Fact>);
+/// A supervisor, and how to speak with it.
+struct Supervised {
+    supervisor: Supervisor,
+    commands: Commands,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    facts: mpsc::Sender<crate::fact::Fact>,
+    groups: Option<Arc<Groups>>,
+}
 
 /// A supervisor that knows all definitions and all machines that run.
 async fn supervise(
@@ -204,17 +212,20 @@ async fn supervise(
         qemu_version: hypervisor.version().to_owned(),
         memory_limits,
         smart_paging: smart_paging(&paging_root, &hypervisor, groups.as_ref()),
+        reserve_is_set: matches!(config.host.reserve, AutoSize::Size(_)),
+        out_of_reach: adoption.out_of_reach,
         damaged: (damaged.iter())
             .map(|damage| DamagedDefinition { path: damage.path.clone(), error: damage.to_string() })
             .collect(),
     };
     // What nobody here can take back is as good as the host's own.
     let reserve = host_config.reserve.saturating_add(adoption.out_of_reach).min(host_config.memory);
+    let groups = groups.map(Arc::new);
     let mut supervisor = Supervisor::new(Parts {
         engine: Engine::new(HostConfig { reserve, ..host_config }).with_smart_paging(host.smart_paging.possible),
         clock: Clock::start(),
         hypervisor,
-        groups: groups.map(Arc::new),
+        groups: groups.clone(),
         definitions: Arc::new(definitions),
         run_root,
         paging_root,
@@ -231,7 +242,7 @@ async fn supervise(
         let saved = saved.found.remove(&definition.name);
         supervisor.take_in(definition, found, saved);
     }
-    Ok((supervisor, commands, seen, facts))
+    Ok(Supervised { supervisor, commands, snapshots: seen, facts, groups })
 }
 
 /// Whether this host can page machines to files; and why not, or what is to be

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use dynmem_agent_protocol::Assigned;
 use dynmem_api::{
     AutostartView, DamagedDefinition, DriverView, HostCounters, HostPagingView, HostView, Integration, MemoryLimits,
-    MemoryStatus, SettingsView, SmartPagingView, TroubleView, VmCounters, VmState, VmView,
+    MemoryStatus, ReserveBy, SettingsView, SmartPagingView, TroubleView, VmCounters, VmState, VmView,
 };
 use dynmem_core::{
     DriverSnapshot, HostSnapshot, MemorySettings, ReportSource, TroubleKind, TroubleSnapshot, VmSnapshot,
@@ -42,6 +42,11 @@ pub(crate) struct HostParts {
     pub(crate) memory_limits: MemoryLimits,
     pub(crate) damaged: Vec<DamagedDefinition>,
     pub(crate) smart_paging: HostPagingView,
+    /// Whether a person set the reserve; else it is the formula's.
+    pub(crate) reserve_is_set: bool,
+    /// The part of the reserve that machines hold which nobody here can take
+    /// back.
+    pub(crate) out_of_reach: Bytes,
 }
 
 /// One VM at `now_unix_ms`.
@@ -95,6 +100,12 @@ pub(crate) fn host_view(host: &HostSnapshot, vms: &[VmView], parts: &HostParts) 
     HostView {
         memory_bytes: host.memory,
         reserve_bytes: host.reserve,
+        reserve_by: if parts.reserve_is_set { ReserveBy::Setting } else { ReserveBy::Formula },
+        out_of_reach_bytes: parts.out_of_reach,
+        lendable_bytes: host.lendable,
+        floor_bytes: host.floor,
+        machines_hold_bytes: host.machines_hold,
+        protection: protection(host),
         charged_bytes: host.charged,
         available_bytes: host.available,
         available_for_balancing_bytes: host.available_for_balancing,
@@ -119,6 +130,21 @@ pub(crate) fn host_view(host: &HostSnapshot, vms: &[VmView], parts: &HostParts) 
         smart_paging: parts.smart_paging.clone(),
         damaged_definitions: parts.damaged.clone(),
     }
+}
+
+/// Why less may be lent now than memory less reserve, if it may.
+fn protection(host: &HostSnapshot) -> Option<String> {
+    let usual = host.memory.saturating_sub(host.reserve);
+    let less = usual.saturating_sub(host.lendable);
+    let available = host.host_available.filter(|_| !less.is_zero())?;
+    let (stall, doubled) = (host.stall / 100, if host.stalls { ", twice as much as usual" } else { "" });
+    let stalls = if host.stalls { format!(", and tasks wait for memory {stall}% of the time") } else { String::new() };
+    Some(format!(
+        "{} MiB less than usual can be lent: others use the host's memory. It has {} MiB available{stalls}; {} MiB of them are kept{doubled}",
+        less.mib(),
+        available.mib(),
+        host.floor.mib(),
+    ))
 }
 
 /// What the guest's own agent may tell people inside the guest.
@@ -388,6 +414,27 @@ mod tests {
         let limits = LimitView { missing: Some("its memory group was removed".to_owned()), ..LimitView::default() };
         let view = vm_view(&running(), 1, &MachineParts { limits: Some(&limits), ..MachineParts::default() }, 0);
         assert_eq!(view.warnings, ["It runs without a memory limit: its memory group was removed"]);
+    }
+
+    #[test]
+    fn the_host_says_what_it_keeps_and_why() {
+        let mut engine = dynmem_core::Engine::new(dynmem_core::HostConfig { memory: mib(12_800), reserve: mib(800) });
+        let mut view = |available, stall| {
+            let facts = dynmem_core::HostFacts { available: mib(available), stall, machines: Some(mib(4_000)) };
+            engine.handle(dynmem_core::Instant(0), dynmem_core::Input::Host(facts));
+            host_view(&engine.host_snapshot(), &[], &HostParts { reserve_is_set: true, ..HostParts::default() })
+        };
+        let calm = view(12_000, 0);
+        assert_eq!((calm.lendable_bytes, calm.floor_bytes, calm.protection), (mib(12_000), mib(256), None));
+        assert_eq!((calm.reserve_by, calm.machines_hold_bytes), (ReserveBy::Setting, Some(mib(4_000))));
+        let short = view(1_000, 0);
+        let sentence = "7256 MiB less than usual can be lent: others use the host's memory. It has 1000 MiB \
+                        available; 256 MiB of them are kept";
+        assert_eq!((short.protection.as_deref(), short.lendable_bytes.mib()), (Some(sentence), 4_744));
+        let stalled = view(1_000, 2_500).protection.expect("less can be lent");
+        let end =
+            "available, and tasks wait for memory 25% of the time; 512 MiB of them are kept, twice as much as usual";
+        assert!(stalled.ends_with(end), "{stalled}");
     }
 
     #[test]

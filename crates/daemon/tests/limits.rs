@@ -128,6 +128,12 @@ async fn a_machine_lives_in_its_group_from_its_first_page_to_its_end() {
     let name = if group.join("memory.max").exists() { "memory.max" } else { "memory.limit_in_bytes" };
     assert_eq!(fs::read_to_string(group.join(name)).expect("readable").trim(), limit.get().to_string());
 
+    until("the host knows what its machines hold", || async {
+        let held = real.site.client.host().await.expect("the host").machines_hold_bytes.expect("there are groups");
+        if held > mib(4) && held <= limit { Ok(()) } else { Err(format!("{held} of {limit}")) }
+    })
+    .await;
+
     real.stop("web01").await;
     assert_eq!(real.groups(), Vec::<PathBuf>::new(), "before anybody is told that it is off");
     assert_eq!(real.site.vm("web01").await.memory_limit_bytes, None);
@@ -178,6 +184,11 @@ async fn a_machine_whose_group_is_taken_from_it_goes_on_without_and_says_so() {
 
     let told = real.site.event("limit-missing").await;
     assert!(told.message.starts_with("web01 runs without a memory limit: "), "{told:?}");
+    until("the host does not go by what it can't see", || async {
+        let host = real.site.client.host().await.expect("the host");
+        if host.machines_hold_bytes.is_none() { Ok(()) } else { Err(format!("{host:#?}")) }
+    })
+    .await;
     let seen = real.site.vm_until("web01", "known to be without", |vm| vm.memory_limit_bytes.is_none()).await;
     assert!(seen.warnings.iter().any(|warning| warning.starts_with("It runs without a memory limit")), "{seen:?}");
     assert_eq!(seen.pid, vm.pid, "it goes on");

@@ -1,6 +1,6 @@
 //! The host in full.
 
-use dynmem_api::{HostPagingView, HostView, MemoryLimits};
+use dynmem_api::{HostPagingView, HostView, MemoryLimits, ReserveBy};
 use serde::Serialize;
 
 use super::{Show, Style, pairs, size::human, vm::moved};
@@ -16,7 +16,8 @@ impl Show for Host<'_> {
         let mut blocks = vec![
             pairs(&[
                 ("Memory", human(host.memory_bytes)),
-                ("Reserve", human(host.reserve_bytes)),
+                ("Reserve", reserve(host)),
+                ("Lendable now", human(host.lendable_bytes)),
                 ("Charged to VMs", human(host.charged_bytes)),
                 ("Available", human(host.available_bytes)),
                 ("Available for balancing", human(host.available_for_balancing_bytes)),
@@ -32,6 +33,8 @@ impl Show for Host<'_> {
             ]),
             pairs(&[
                 ("Host available", human(host.host_available_bytes)),
+                ("Host keeps", human(host.floor_bytes)),
+                ("Machines hold", host.machines_hold_bytes.map(human).unwrap_or_default()),
                 ("Host stall", host.stall_percent.to_string()),
                 ("Host health", if host.under_pressure { "short of memory" } else { "ok" }.to_owned()),
                 ("Memory limits", limits(&host.memory_limits)),
@@ -46,9 +49,21 @@ impl Show for Host<'_> {
             .map(|damaged| ("Damaged definition", format!("{}: {}", damaged.path.display(), damaged.error)))
             .collect();
         blocks.push(pairs(&damaged));
+        blocks.push(pairs(&[("Host protection", host.protection.clone().unwrap_or_default())]));
         blocks.retain(|block| !block.is_empty());
         blocks.join("\n\n")
     }
+}
+
+/// `624 MiB (by formula)`.
+fn reserve(host: &HostView) -> String {
+    let by = match host.reserve_by {
+        ReserveBy::Formula => "by formula",
+        ReserveBy::Setting => "as set",
+    };
+    let lost = host.out_of_reach_bytes;
+    let lost = if lost.is_zero() { String::new() } else { format!(", {} of it held by lost machines", human(lost)) };
+    format!("{} ({by}{lost})", human(host.reserve_bytes))
 }
 
 fn limits(limits: &MemoryLimits) -> String {
@@ -75,9 +90,10 @@ mod tests {
             Host(&samples::host()).text(&Style::default()),
             "\
 Memory                   8 GiB
-Reserve                  624 MiB
+Reserve                  624 MiB (by formula)
+Lendable now             4.7 GiB
 Charged to VMs           1.6 GiB
-Available                5.8 GiB
+Available                3.1 GiB
 Available for balancing  5.8 GiB
 Assigned                 1.5 GiB
 Overhead                 70 MiB
@@ -88,7 +104,9 @@ System pressure   91%
 Added             1 GiB in 3 operations
 Removed           0 in 0 operations
 
-Host available  5.9 GiB
+Host available  3.4 GiB
+Host keeps      164 MiB
+Machines hold   1.5 GiB
 Host stall      3%
 Host health     short of memory
 Memory limits   in /sys/fs/cgroup/dynmem/0123456789abcdef
@@ -96,7 +114,9 @@ Accelerator     kvm
 QEMU            7.2.0
 Smart paging    possible: its files are on the system disk
 
-Damaged definition  /var/lib/dynmem/vms/x.toml: Line 3: what is this"
+Damaged definition  /var/lib/dynmem/vms/x.toml: Line 3: what is this
+
+Host protection  2798 MiB less than usual can be lent"
         );
     }
 }

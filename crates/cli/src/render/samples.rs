@@ -44,9 +44,11 @@ pub(super) fn off() -> VmView {
 pub(super) fn host() -> HostView {
     serde_json::from_value(json!({
         "memory_bytes": 8192 * MIB, "reserve_bytes": 624 * MIB, "charged_bytes": 1606 * MIB,
-        "available_bytes": 5962 * MIB, "available_for_balancing_bytes": 5962 * MIB,
+        "lendable_bytes": 4770 * MIB, "floor_bytes": 164 * MIB, "machines_hold_bytes": 1500 * MIB,
+        "protection": "2798 MiB less than usual can be lent",
+        "available_bytes": 3164 * MIB, "available_for_balancing_bytes": 5962 * MIB,
         "assigned_bytes": 1536 * MIB, "overhead_bytes": 70 * MIB, "vms_running": 1, "vms_total": 2,
-        "average_pressure_percent": 91, "system_pressure_percent": 91, "host_available_bytes": 6000 * MIB,
+        "average_pressure_percent": 91, "system_pressure_percent": 91, "host_available_bytes": 3434 * MIB,
         "stall_percent": 3, "counters": {"added_bytes": 1024 * MIB, "add_operations": 3},
         "accelerator": "kvm", "qemu_version": "7.2.0", "under_pressure": true,
         "memory_limits": {"state": "on", "folder": "/sys/fs/cgroup/dynmem/0123456789abcdef"},

@@ -92,7 +92,7 @@ mod tests {
             frame.text(&Style { width: Some(80), colour: false }),
             "\
 2026-01-01 00:00:00Z  host 8 GiB  reserve 624 MiB  assigned 1.5 GiB
-available 5.8 GiB  VMs 1 of 2  pressure 91%  HOST SHORT OF MEMORY
+available 3.1 GiB  VMs 1 of 2  pressure 91%  HOST SHORT OF MEMORY
 
 NAME   STATE    CPU  ASSIGNED   DEMAND  PRESSURE  STATUS   MINIMUM  MAXIMUM
 web01  running  87%   1.5 GiB  1.4 GiB       91%  warning  256 MiB    4 GiB

@@ -115,6 +115,17 @@ pub struct HostSnapshot {
     pub memory: Bytes,
     /// The part that is never lent.
     pub reserve: Bytes,
+    /// The most that may be lent now: `memory` less `reserve`, or less where
+    /// somebody else uses the host's memory.
+    pub lendable: Bytes,
+    /// Available memory that the host keeps while somebody else uses it: twice
+    /// as much while it stalls.
+    pub floor: Bytes,
+    /// Whether the host stalls.
+    pub stalls: bool,
+    /// What all machines' processes really hold as last read, where that can be
+    /// told.
+    pub machines_hold: Option<Bytes>,
     /// What all VMs are charged.
     pub charged: Bytes,
     /// What can still be lent.
@@ -168,6 +179,10 @@ impl Engine {
         HostSnapshot {
             memory: self.host.config.memory,
             reserve: self.host.config.reserve,
+            lendable: self.host.capacity(),
+            floor: self.host.floor(),
+            stalls: self.host.stalls(),
+            machines_hold: self.host.facts.and_then(|facts| facts.machines),
             charged,
             available,
             available_for_balancing: available.saturating_add(surplus),

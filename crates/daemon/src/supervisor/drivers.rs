@@ -83,6 +83,7 @@ impl Supervisor {
         let Some(definition) = self.roster.get(vm).map(|vm| &vm.definition) else { return };
         let (handle, mailbox) = driver::mailbox(self.place_of(definition), self.saved_dir(&definition.name));
         let facts = FactSender { vm, run: number, facts: self.facts_sender.clone() };
+        let found = matches!(start, Start::Attached(_));
         let (launching, trouble) = match &start {
             Start::Launch(..) | Start::Restore(_) => (true, None),
             Start::Attached(Attached::Control(_)) => (false, None),
@@ -96,6 +97,7 @@ impl Supervisor {
                 number,
                 task,
                 handle,
+                found,
                 launching,
                 info,
                 cpu,

@@ -23,7 +23,7 @@ mod waiters;
 use std::{path::PathBuf, sync::Arc};
 
 use dynmem_api::Problem;
-use dynmem_core::{Effect, Engine, Event, Input, Notice, VmId, VmState};
+use dynmem_core::{Effect, Engine, Event, HostFacts, Input, Notice, VmId, VmState};
 use dynmem_hypervisor::Hypervisor;
 use dynmem_store::Definitions;
 use tokio::{
@@ -36,7 +36,7 @@ use autostart::EventKind;
 use changes::Change;
 pub(crate) use command::{Action, Command, Commands, shutting_down};
 pub(crate) use publish::Snapshot;
-use roster::Roster;
+use roster::{Roster, Run};
 
 use crate::{
     autostart::Autostarts,
@@ -241,7 +241,7 @@ impl Supervisor {
 
     fn take_fact(&mut self, fact: Fact) {
         let (vm, run, news) = match fact {
-            Fact::Host(facts) => return self.feed(Input::Host(facts)),
+            Fact::Host(facts) => return self.host_facts(facts),
             Fact::Machine { vm, run, news } => (vm, run, news),
         };
         let Some(driver) = self.roster.run_mut(vm).filter(|driver| driver.number == run) else {
@@ -267,6 +267,13 @@ impl Supervisor {
             News::Done(kind, outcome) => self.done(vm, kind, outcome),
         }
         self.dirty = true;
+    }
+
+    /// A machine outside of the groups is not in their sum.
+    fn host_facts(&mut self, facts: HostFacts) {
+        let outside = self.roster.each_mut().any(|(_, vm)| vm.run.as_ref().is_some_and(Run::is_outside));
+        let machines = facts.machines.filter(|_| !outside);
+        self.feed(Input::Host(HostFacts { machines, ..facts }));
     }
 
     fn tick(&mut self) {

@@ -31,6 +31,8 @@ pub(crate) struct Run {
     pub(crate) number: u64,
     pub(crate) task: task::Id,
     pub(crate) handle: Handle,
+    /// It was found running.
+    pub(crate) found: bool,
     /// How the launch went is still to be told.
     pub(crate) launching: bool,
     pub(crate) info: Option<MachineInfo>,
@@ -42,6 +44,13 @@ pub(crate) struct Run {
     /// Whether its agent lately sent what is refused, and more than is read, as
     /// last told.
     pub(crate) agent_troubles: [bool; 2],
+}
+
+impl Run {
+    /// True if its machine is not in a memory group, as far as is known.
+    pub(crate) fn is_outside(&self) -> bool {
+        self.limits.missing.is_some() || (self.found && self.limits.limit.is_none())
+    }
 }
 
 /// All VMs.

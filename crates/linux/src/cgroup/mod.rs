@@ -129,6 +129,16 @@ impl Cgroups {
         Ok(folder)
     }
 
+    /// The folder `parent` as a group: what it holds is what all of its groups
+    /// hold together. `None` where the kernel does not sum them up (version 1
+    /// without hierarchy), or if there is no such folder.
+    pub fn parent(&self, parent: &Path) -> Result<Option<MemoryGroup>, GroupError> {
+        check_relative(parent)?;
+        let folder = self.mount()?.join(parent);
+        let flat = reader::read(&folder.join("memory.use_hierarchy")).is_ok_and(|text| text.trim() == "0");
+        if flat || !folder.is_dir() { Ok(None) } else { self.handle(folder).map(Some) }
+    }
+
     /// Creates the group of machine `name` in the folder `parent`, which is
     /// created as well, or takes up the one that is there.
     ///
