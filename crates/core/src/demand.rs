@@ -207,6 +207,19 @@ mod tests {
     }
 
     #[test]
+    fn memory_is_scarce_below_an_eighth_and_a_stall_is_one_from_one_per_cent_on() {
+        let eighth = GuestReport { visible: mib(512), available: mib(64), stall: STALL_NOISE, ..report() };
+        let roomy =
+            |report: &GuestReport| measure(report, DemandModel::WorkingSet, mib(512), Bytes::ZERO, mib(2048)).roomy;
+        assert!(roomy(&eighth));
+        assert_eq!(working_set_of(&eighth), 448 + 12);
+        let less = GuestReport { available: mib(63), ..eighth };
+        assert!(!roomy(&less));
+        assert_eq!(working_set_of(&less), 512 + 25);
+        assert_eq!(working_set_of(&GuestReport { stall: STALL_NOISE - 1, ..less }), 449 + 12);
+    }
+
+    #[test]
     fn a_liar_is_bounded() {
         let liar = GuestReport {
             visible: Bytes::MAX,
@@ -238,6 +251,20 @@ mod tests {
         assert!((190..=210).contains(&left), "about half of 400 MiB is left, found {left}");
         demand.observe(Instant(3_001), mib(900));
         assert_eq!(demand.current(), mib(900));
+    }
+
+    #[test]
+    fn the_tail_below_a_block_is_cut_as_soon_as_time_passes() {
+        let sinking = |excess: u64, elapsed: u64| {
+            let mut demand = Demand::default();
+            demand.observe(Instant(0), mib(100 + excess));
+            demand.observe(Instant(0), mib(100));
+            demand.sink(Instant(elapsed));
+            demand.current()
+        };
+        assert_eq!(sinking(1, 0), mib(101));
+        assert_eq!(sinking(1, 1), mib(100));
+        assert_eq!(sinking(4, 4_329), mib(102), "halved by the time constant, and a whole block");
     }
 
     #[test]

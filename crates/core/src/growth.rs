@@ -218,6 +218,44 @@ mod tests {
         }
     }
 
+    /// A calm guest that grew by `surge` once, long ago.
+    fn grown_before(surge: u64, until_seconds: u64) -> Growth {
+        let mut growth = calm();
+        growth.observe(Instant(60_000), mib(200 + surge), None, true);
+        for second in 61..=until_seconds {
+            growth.observe(Instant(second * 1000), mib(200), None, true);
+        }
+        growth
+    }
+
+    #[test]
+    fn the_largest_growth_is_believed_half_after_six_hours() {
+        let surge = grown_before(1000, 60 + 6 * 3600).surge().mib();
+        assert!((495..=505).contains(&surge), "{surge}");
+    }
+
+    #[test]
+    fn a_growth_has_begun_from_16_mib_on() {
+        let grows_by = |bytes: Bytes| {
+            let mut growth = grown_before(100, 200);
+            growth.observe(Instant(200_100), mib(200).saturating_add(bytes), None, true);
+            growth.expected(Instant(200_100))
+        };
+        assert!(grows_by(NOISE) > mib(80));
+        assert!(grows_by(Bytes::new(NOISE.get() - 1)).is_zero());
+    }
+
+    #[test]
+    fn a_growth_rises_for_two_seconds_after_it_last_became_more() {
+        let mut growth = grown_before(800, 200);
+        growth.observe(Instant(201_000), mib(310), None, true);
+        assert!(growth.expected(Instant(202_999)) > mib(600) && growth.expected(Instant(203_000)).is_zero());
+        // In a second a tenth of it has become usual: 110 MiB above that is no more than before.
+        growth.observe(Instant(202_000), mib(320), None, true);
+        assert_eq!(growth.growth(), mib(110));
+        assert!(growth.expected(Instant(203_000)).is_zero());
+    }
+
     #[test]
     fn a_guest_is_unknown_for_an_hour() {
         assert!(calm().young(Instant(3_599_000)));

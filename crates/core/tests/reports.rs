@@ -2,7 +2,7 @@
 
 mod world;
 
-use dynmem_core::{Event, GuestReport, HostFacts, Input, MemoryStatus, NoticeKind, ReportSource, VmId};
+use dynmem_core::{Event, GuestReport, HostFacts, Input, Instant, MemoryStatus, NoticeKind, ReportSource, VmId};
 use dynmem_units::{Bytes, Percent};
 use world::{
     KERNEL,
@@ -141,6 +141,18 @@ fn a_host_under_pressure_says_so_and_says_when_it_is_over() {
         "The host has recovered: 3000MiB available",
     ];
     assert_eq!(sentences, expected);
+}
+
+#[test]
+fn a_clock_that_jumps_back_stops_nothing() {
+    let mut hand = Hand::new(4096);
+    let vm = hand.running(settings(128, 512, 2048), 40);
+    hand.after(3_600_000);
+    hand.now = Instant(10_000);
+    hand.engine.handle(hand.now, Input::Tick);
+    assert_eq!(hand.engine.deadline(), Instant(11_000), "it ticks on from there");
+    hand.reports(vm, 40);
+    assert_eq!(told(&hand.after(15_000), NoticeKind::Silent).len(), 1, "and clocks are looked at");
 }
 
 #[test]
