@@ -39,12 +39,15 @@ use crate::{
 const POOL: Bytes = Bytes::from_mib(1024);
 /// What the victim holds while it is measured.
 const LOAD: Bytes = Bytes::from_mib(340);
+/// What the victim needs without it, at most: the offender can start again.
+const RESTING: Bytes = Bytes::from_mib(160);
 /// What the offender fills: more than it is left with, less than it sees.
 const OFFENCE: Bytes = Bytes::from_mib(330);
 /// So much of the offender's memory is ballooned, at least.
 const BALLOONED: Bytes = Bytes::from_mib(48);
 /// How long each half of a round takes. The offender fills its memory in half
-/// of that, if it lives so long.
+/// of that; on a busy host, later: its end is waited for, up to four times as
+/// long.
 const MEASURE_SECONDS: u64 = 12;
 const MEASURE_SECONDS_QUICK: u64 = 4;
 const ROUNDS: usize = 7;
@@ -135,25 +138,29 @@ async fn round(lab: &Lab, victim: &mut Workload, pid: u32, seconds: u64) -> Resu
     victim.settle(WITHIN).await?;
     let ballooned = |vm: &VmView| vm.ballooned_bytes >= BALLOONED;
     lab.until_vm("offender", "ballooned", WITHIN, ballooned).await?;
-    let calm = pace(victim, pid, seconds).await?;
+    let calm = pace(victim, pid, seconds, async || true).await?;
     neighbour.mischief(WorkloadRequest::Balloon { bound: false }).await?;
     neighbour.grow(OFFENCE, Some(OFFENCE.scale(2, seconds))).await?;
-    let offended = pace(victim, pid, seconds).await?;
-    let offender_died = !lab.client().vm("offender").await?.state.is_on();
+    let has_ended = async || lab.client().vm("offender").await.is_ok_and(|vm| !vm.state.is_on());
+    let offended = pace(victim, pid, seconds, has_ended).await?;
+    let offender_died = has_ended().await;
     drop(neighbour);
     if !offender_died {
         lab.client().stop("offender", &StopRequest { mode: StopMode::Force, ..StopRequest::default() }).await?;
     }
     victim.shrink(LOAD).await?;
     let status = victim.status().await?;
+    lab.until_vm("victim", "at rest", WITHIN, |vm| vm.demand_bytes <= RESTING).await?;
     ensure!(status.oom_kills == 0 && status.broken == 0, "The victim lost memory: {status:?}");
     Ok(Round { calm, offended, offender_died })
 }
 
-/// How fast the guest reads all that it holds, over and over.
-async fn pace(workload: &mut Workload, pid: u32, seconds: u64) -> Result<Pace> {
+/// How fast the guest reads all that it holds, over and over, for so long and
+/// until something is over.
+async fn pace(workload: &mut Workload, pid: u32, seconds: u64, is_over: impl AsyncFn() -> bool) -> Result<Pace> {
+    let (least, most) = (Duration::from_secs(seconds), Duration::from_secs(4 * seconds));
     let (began, mut pages, before) = (Instant::now(), 0_u64, schedule(pid)?);
-    while began.elapsed() < Duration::from_secs(seconds) {
+    while began.elapsed() < least || (began.elapsed() < most && !is_over().await) {
         let verified = workload.verify().await?;
         ensure!(verified.broken == 0, "{} pages have a wrong content", verified.broken);
         pages += verified.pages;

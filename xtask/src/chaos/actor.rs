@@ -126,6 +126,16 @@ impl Actor {
         self.settings.maximum.saturating_sub(BARE.scale(3, 2))
     }
 
+    /// What it says that it needs, more or less.
+    pub(super) fn need(&self) -> Bytes {
+        self.goal.saturating_add(IDLE)
+    }
+
+    /// It has no fault, and nothing to do.
+    pub(super) fn is_able(&self) -> bool {
+        matches!(self.hands, Hands::Free(_)) && self.remedy.is_none()
+    }
+
     /// The load with which it needs so much in all.
     pub(super) fn goal_to_need(&self, bytes: Bytes) -> Bytes {
         bytes.saturating_sub(IDLE).min(self.goal_max())

@@ -272,8 +272,7 @@ impl<'a> Director<'a> {
 
     /// A guest without a fault whose connection is free.
     fn somebody(&mut self) -> Option<usize> {
-        let is_idle = |actor: &Actor| matches!(actor.hands, Hands::Free(_)) && actor.remedy.is_none();
-        let idle: Vec<usize> = (0..self.actors.len()).filter(|&actor| is_idle(&self.actors[actor])).collect();
+        let idle: Vec<usize> = (0..self.actors.len()).filter(|&actor| self.actors[actor].is_able()).collect();
         (!idle.is_empty()).then(|| idle[self.rng.usize(..idle.len())])
     }
 
@@ -375,14 +374,21 @@ impl<'a> Director<'a> {
     /// spare; then it restarts.
     fn restart_crowded(&mut self, actor: usize, inside: bool) {
         let settings = &self.actors[actor].settings;
-        let (startup, spared) = (settings.startup, settings.startup.saturating_sub(settings.minimum));
-        let share = spared.scale(1, self.actors.len() as u64 - 1).saturating_add(Bytes::from_mib(16));
-        for other in (0..self.actors.len()).filter(|other| *other != actor) {
+        let startup = settings.startup;
+        let mut wanted = startup.saturating_sub(settings.minimum);
+        let others = (0..self.actors.len()).filter(|other| *other != actor);
+        let (able, unable): (Vec<usize>, Vec<usize>) = others.partition(|other| self.actors[*other].is_able());
+        for other in unable {
+            let its = &self.actors[other];
+            wanted = wanted.saturating_add(its.settings.startup.saturating_sub(its.need()));
+        }
+        let share = wanted.scale(1, able.len().max(1) as u64).saturating_add(Bytes::from_mib(16));
+        for other in able {
             let its = &mut self.actors[other];
             let goal = its.goal_to_need(its.settings.startup.saturating_add(share));
             let bytes = goal.saturating_sub(its.goal);
             let load = Load::Grow { bytes, per_second: Bytes::from_mib(64) };
-            if its.remedy.is_none() && !bytes.is_zero() && its.act(|workload| deeds::load(workload, load)) {
+            if !bytes.is_zero() && its.act(|workload| deeds::load(workload, load)) {
                 its.goal = goal;
             }
         }
