@@ -57,6 +57,11 @@ pub struct VmView {
     /// Whether `overhead_bytes` was measured; else it is an estimate.
     #[serde(default)]
     pub overhead_measured: bool,
+    /// Guest memory that the host really backs, read every ten seconds. Less
+    /// than assigned where the guest has not touched it, or has given it back by
+    /// free page reporting. Absent where it can't be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resident_bytes: Option<Bytes>,
     /// The most that the hypervisor's process may hold, guest and overhead and
     /// some room; what takes more is killed by the kernel. Absent without a
     /// limit.

@@ -74,6 +74,7 @@ pub(crate) fn vm_view(vm: &VmSnapshot, vcpus: u32, parts: &MachineParts<'_>, now
         plugged_bytes: vm.plugged,
         overhead_bytes: vm.overhead,
         overhead_measured: limits.is_some_and(|limits| limits.measured),
+        resident_bytes: limits.and_then(|limits| limits.resident),
         memory_limit_bytes: limits.and_then(|limits| limits.limit),
         uptime_seconds,
         cpu_percent: parts.cpu.filter(|_| on),
@@ -402,6 +403,7 @@ mod tests {
         let limits = LimitView {
             limit: Some(mib(700)),
             measured: true,
+            resident: Some(mib(120)),
             taken: Some(mib(300)),
             at_limit: Some(mib(700)),
             missing: None,
@@ -409,6 +411,7 @@ mod tests {
         let parts = MachineParts { limits: Some(&limits), ..MachineParts::default() };
         let view = vm_view(&running(), 1, &parts, 0);
         assert_eq!((view.memory_limit_bytes, view.overhead_measured), (Some(mib(700)), true));
+        assert_eq!(view.resident_bytes, Some(mib(120)));
         assert!(view.warnings.is_empty(), "what its guest does is a trouble: {:?}", view.warnings);
         assert_eq!(vm_view(&off(), 1, &parts, 0).memory_limit_bytes, None);
         let limits = LimitView { missing: Some("its memory group was removed".to_owned()), ..LimitView::default() };

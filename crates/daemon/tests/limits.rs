@@ -189,6 +189,9 @@ async fn a_machine_whose_group_is_taken_from_it_goes_on_without_and_says_so() {
         if host.machines_hold_bytes.is_none() { Ok(()) } else { Err(format!("{host:#?}")) }
     })
     .await;
+    let held = real.site.vm_until("web01", "measured", |vm| vm.resident_bytes.is_some()).await;
+    let resident = held.resident_bytes.expect("measured");
+    assert!(resident > mib(0) && resident < mib(128), "firmware alone touches little of {held:#?}");
     let seen = real.site.vm_until("web01", "known to be without", |vm| vm.memory_limit_bytes.is_none()).await;
     assert!(seen.warnings.iter().any(|warning| warning.starts_with("It runs without a memory limit")), "{seen:?}");
     assert_eq!(seen.pid, vm.pid, "it goes on");

@@ -13,7 +13,7 @@ pub(super) fn running() -> VmView {
         "pressure_percent": 91, "memory_status": "warning", "memory_available_percent": 9,
         "buffer_percent_held": 49, "guest_visible_bytes": 2000 * MIB, "guest_available_bytes": 300 * MIB,
         "ballooned_bytes": 0, "plugged_bytes": 1024 * MIB, "overhead_bytes": 70 * MIB,
-        "overhead_measured": true, "memory_limit_bytes": 1740 * MIB,
+        "overhead_measured": true, "resident_bytes": 1100 * MIB, "memory_limit_bytes": 1740 * MIB,
         "uptime_seconds": 93_784, "cpu_percent": 87, "vcpus": 2, "accelerator": "kvm",
         "integration": "agent", "driver": {"state": "ok"},
         "settings": {"dynamic": true, "startup_bytes": 512 * MIB, "minimum_bytes": 256 * MIB,

@@ -162,6 +162,7 @@ fn memory(vm: &VmView) -> Vec<(&'static str, String)> {
     }
     vec![
         ("Assigned", human(vm.assigned_bytes)),
+        ("Resident", resident(vm)),
         ("Demand", human(vm.demand_bytes)),
         ("Target", human(vm.target_bytes)),
         ("Status", vm.memory_status.map(|status| status.to_string()).unwrap_or_default()),
@@ -175,6 +176,18 @@ fn memory(vm: &VmView) -> Vec<(&'static str, String)> {
         ("Overhead", overhead(vm)),
         ("Memory limit", size(vm.memory_limit_bytes)),
     ]
+}
+
+/// `1.1 GiB (436 MiB of assigned not backed by the host)`.
+fn resident(vm: &VmView) -> String {
+    let Some(resident) = vm.resident_bytes else { return String::new() };
+    let unbacked = vm.assigned_bytes.saturating_sub(resident);
+    let rest = if unbacked.is_zero() {
+        String::new()
+    } else {
+        format!(" ({} of assigned not backed by the host)", human(unbacked))
+    };
+    format!("{}{rest}", human(resident))
 }
 
 fn overhead(vm: &VmView) -> String {
@@ -378,6 +391,7 @@ Console      /var/lib/dynmem/run/web01/console.sock
 Process      4711
 
 Assigned         1.5 GiB
+Resident         1.1 GiB (436 MiB of assigned not backed by the host)
 Demand           1.4 GiB
 Target           1.6 GiB
 Status           warning

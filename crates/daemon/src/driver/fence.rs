@@ -47,6 +47,8 @@ pub(crate) struct LimitView {
     pub(crate) limit: Option<Bytes>,
     /// Whether the overhead was measured.
     pub(crate) measured: bool,
+    /// Guest memory that the host really backs.
+    pub(crate) resident: Option<Bytes>,
     /// Memory that the guest has taken out of its balloon on its own.
     pub(crate) taken: Option<Bytes>,
     /// The limit, while it is held at it.
@@ -77,6 +79,8 @@ enum Outcome {
 struct Reading {
     /// QEMU's own memory, the kernel's part included.
     own: Option<Bytes>,
+    /// The guest's memory that is there.
+    resident: Option<Bytes>,
     /// All that the group holds.
     held: Option<Bytes>,
     /// Whether QEMU is in the group.
@@ -173,7 +177,8 @@ impl Fence {
     fn go_without(&mut self, why: String) {
         self.group = None;
         (self.set, self.kept) = (None, None);
-        self.view = LimitView { measured: self.view.measured, missing: Some(why), ..LimitView::default() };
+        let LimitView { measured, resident, .. } = self.view;
+        self.view = LimitView { measured, resident, missing: Some(why), ..LimitView::default() };
     }
 
     /// The folders of the groups that QEMU is to join.
@@ -274,6 +279,7 @@ impl Fence {
     }
 
     fn take_reading(&mut self, reading: &Reading) {
+        self.view.resident = reading.resident;
         if let Some(own) = reading.own {
             self.limit.measured(own);
             self.view.measured = self.limit.overhead().1;
@@ -450,12 +456,15 @@ pub(crate) fn overhead_of_found(groups: Option<&Groups>, machine: &Machine) -> B
 fn read(pid: u32, group: Option<&MemoryGroup>, areas: &[Bytes]) -> Reading {
     let host = HostReader::at("/");
     let usage = group.and_then(|group| group.usage().ok());
-    let page_tables = || Some(host.process(pid).ok()??.page_tables);
+    let process = host.process(pid).ok().flatten();
+    // Anonymous or a memfd's, as the guest's memory is. Counters, walked by nobody.
+    let resident = process.map(|process| process.resident_anonymous.saturating_add(process.resident_shared));
     // A process that can't be looked into leaves the estimate.
     let private = host.own_memory(pid, areas).ok().flatten();
-    let kernel = usage.map(|usage| usage.kernel).or_else(page_tables);
+    let kernel = usage.map(|usage| usage.kernel).or(process.map(|process| process.page_tables));
     Reading {
         own: private.zip(kernel).map(|(private, kernel)| private.saturating_add(kernel)),
+        resident: resident.zip(private).map(|(resident, private)| resident.saturating_sub(private)),
         held: usage.map(|usage| usage.held),
         is_member: group.is_some_and(|group| group.processes().is_ok_and(|all| all.contains(&pid))),
     }
