@@ -3,8 +3,13 @@
 
 mod world;
 
-use dynmem_core::{DriverSnapshot, Event, MemorySettings, MemoryStatus, SettingsError, VmId, VmState};
-use world::{World, mib, settings, world};
+use dynmem_core::{DriverSnapshot, Effect, Event, MemorySettings, MemoryStatus, SettingsError, VmId, VmState};
+use dynmem_units::Weight;
+use world::{
+    World,
+    hand::{Hand, deeds, order},
+    mib, settings, world,
+};
 
 /// Changes the settings as the daemon does: checked, then told.
 fn change(world: &mut World, vm: VmId, new: MemorySettings) -> Result<(), SettingsError> {
@@ -122,6 +127,8 @@ fn a_guest_that_does_not_give_what_is_above_its_maximum_stays_charged_and_is_ask
     world.advance(30_000);
     assert_eq!((world.assigned(vm), world.vm(vm).charge), (holds, holds.saturating_add(world::OVERHEAD)));
     assert!(matches!(world.vm(vm).driver, DriverSnapshot::Stuck { .. }), "{:?}", world.vm(vm).driver);
+    let heavier = MemorySettings { weight: Weight::new(200).expect("in range"), ..settings(128, 512, 1024) };
+    assert_eq!(world.engine.check_settings(vm, &heavier), Ok(()), "that needs no memory");
     let error = world.engine.check_settings(vm, &settings(128, 512, 768)).expect_err("it gives nothing");
     assert!(error.to_string().contains("its guest gives no memory back now"), "{error}");
     world.guest_mut(vm).stuck = false;
@@ -219,4 +226,95 @@ fn a_static_vm_whose_guest_is_not_up_grows_by_nothing() {
     world.advance(20_000);
     let error = change(&mut world, vm, fixed(1024)).expect_err("it takes nothing");
     assert!(error.to_string().contains("its guest takes no memory now; 512MiB can be guaranteed"), "{error}");
+}
+
+#[test]
+fn what_a_guest_holds_can_be_made_its_maximum_although_it_is_silent() {
+    let mut hand = Hand::new(4096);
+    let vm = hand.running(settings(128, 512, 2048), 40);
+    hand.after(20_000);
+    assert_eq!(hand.engine.check_settings(vm, &settings(128, 512, 512)), Ok(()));
+}
+
+#[test]
+fn a_vm_that_is_off_can_become_anything_and_one_that_waits_for_its_start_as_little_as_a_running_one() {
+    let mut hand = Hand::new(1024);
+    let fat = hand.running(settings(128, 1024, 1024), 40);
+    let waiting = hand.starting(settings(400, 400, 800));
+    assert!(hand.vm(fat).promised < mib(1024) && hand.state(waiting) == VmState::Starting, "it waits for that");
+    let off = hand.define(settings(400, 400, 800));
+    for (vm, can) in [(off, true), (waiting, false)] {
+        assert_eq!(hand.engine.check_settings(vm, &settings(100, 300, 900)).is_ok(), can, "another startup");
+        assert_eq!(hand.engine.check_settings(vm, &fixed(400)).is_ok(), can, "static");
+    }
+}
+
+#[test]
+fn all_that_is_free_can_be_had_and_no_more() {
+    let mut hand = Hand::new(1024);
+    let vm = hand.running(fixed(512), 40);
+    assert_eq!(hand.engine.check_settings(vm, &fixed(1024)), Ok(()));
+    assert!(hand.engine.check_settings(vm, &fixed(1026)).is_err());
+}
+
+#[test]
+fn what_a_stuck_neighbour_holds_is_not_available() {
+    let (mut world, stuck) = fat();
+    let vm = world.running(fixed(512), 100);
+    let free = world.engine.host_snapshot().available;
+    let large = fixed(512 + free.mib() + 100);
+    world.guest_mut(stuck).used = mib(400);
+    world.advance(60_000);
+    assert_eq!(world.engine.check_settings(vm, &large), Ok(()), "it has surplus");
+    world.guest_mut(stuck).stuck = true;
+    change(&mut world, stuck, settings(128, 512, 1024)).expect("it moves, as far as is known");
+    world.advance(30_000);
+    assert!(matches!(world.vm(stuck).driver, DriverSnapshot::Stuck { .. }), "{:?}", world.vm(stuck).driver);
+    assert!(world.engine.check_settings(vm, &large).is_err());
+}
+
+/// Asks for a static VM's new size and a start, which one decision answers.
+fn resize_and_start(hand: &mut Hand, vm: VmId, startup: u64, start: VmId) -> Vec<Effect> {
+    // The last decision was at this instant, and a start is decided at once.
+    assert_eq!(deeds(hand.send(vm, Event::Configured(fixed(startup)))), []);
+    deeds(hand.start(start))
+}
+
+#[test]
+fn a_resize_and_a_start_are_served_from_the_same_memory_once() {
+    for (wanted, fits) in [(400, true), (402, false)] {
+        let mut hand = Hand::new(1000);
+        let vm = hand.running(fixed(300), 40);
+        let start = hand.define(settings(wanted, wanted, wanted));
+        let effects = resize_and_start(&mut hand, vm, 600, start);
+        assert_eq!(effects[0], order(vm, 300, 600));
+        assert_eq!(effects[1..] == [Effect::Launch(start)], fits, "{effects:?}");
+    }
+}
+
+#[test]
+fn a_start_does_not_take_what_is_missing_from_a_buffer_beside_a_resize() {
+    let mut hand = Hand::new(2000);
+    let elastic = hand.running(settings(128, 690, 2000), 584);
+    assert_eq!((hand.vm(elastic).promised, hand.vm(elastic).target), (mib(690), mib(720)), "30 may be missing");
+    let vm = hand.running(fixed(300), 40);
+    let start = hand.define(settings(700, 700, 700));
+    let effects = resize_and_start(&mut hand, vm, 600, start);
+    assert_eq!(effects[0], order(vm, 300, 600));
+    assert!(matches!(effects[1..], [Effect::Refused(..)]), "710 are free, and 30 of them are not for it: {effects:?}");
+}
+
+#[test]
+fn what_a_resize_waits_for_is_no_start_s() {
+    let mut hand = Hand::new(1400);
+    let fat = hand.running(settings(128, 1000, 1000), 400);
+    let vm = hand.running(fixed(300), 40);
+    let start = hand.define(settings(350, 350, 350));
+    let effects = resize_and_start(&mut hand, vm, 700, start);
+    assert_eq!(effects[0], order(vm, 300, 400), "what is free");
+    assert!(matches!(effects[1], Effect::Refused(..)), "it is to have 300 of the other's 500: {effects:?}");
+    hand.after(300);
+    let promised = hand.vm(fat).promised.mib();
+    assert_eq!(promised, 700);
+    assert_eq!(deeds(hand.holds(fat, promised)), [order(vm, 300, 700)], "as soon as it is there");
 }
