@@ -100,6 +100,38 @@ fn a_start_from_off_never_pages() {
 }
 
 #[test]
+fn a_start_after_a_failure_never_pages() {
+    let (mut world, vm, _) = full();
+    world.guest_mut(vm).on = false;
+    world.send(vm, Event::Exited(Exit::Failed("killed by signal 9".to_owned())));
+    world.advance(30_000); // the neighbour takes what is free now
+    world.send(vm, Event::Start { overhead: OVERHEAD });
+    world.advance(1_000);
+    assert_eq!(world.vm(vm).state, VmState::Off);
+    assert!(matches!(world.refusals.pop(), Some((_, Refusal::NotEnoughMemory { .. }))));
+    assert_eq!(kinds(&world, vm), []);
+}
+
+#[test]
+fn a_saved_vm_goes_on_without_a_file_or_not_at_all() {
+    let (mut world, ..) = full();
+    let saved = world.define(settings(128, 512, 1024));
+    let devices = DeviceFacts {
+        boot: mib(512),
+        balloon_actual: mib(512),
+        plug_max: mib(1024),
+        plug_block: Bytes::BLOCK,
+        overhead: OVERHEAD,
+        ..DeviceFacts::default()
+    };
+    world.send(saved, Event::FoundSaved(devices));
+    world.send(saved, Event::StartAgain { overhead: OVERHEAD });
+    world.advance(180_000);
+    assert_eq!((world.vm(saved).state, kinds(&world, saved)), (VmState::Saved, vec![]));
+    assert!(matches!(world.refusals.pop(), Some((_, Refusal::NotEnoughMemory { .. }))));
+}
+
+#[test]
 fn vms_that_need_more_than_there_is_do_not_page() {
     let (mut world, vm, busy) = full();
     world.guest_mut(vm).used = mib(900);

@@ -6,7 +6,7 @@ mod common;
 use std::fs;
 
 use common::{Site, mib, until};
-use dynmem_api::{HostView, ReserveBy};
+use dynmem_api::{HostView, ReserveBy, VmState};
 
 /// A host of 8 GiB with a daemon that may lend 2 GiB of them.
 async fn site() -> Site {
@@ -82,4 +82,18 @@ async fn a_host_that_stalls_keeps_twice_as_much() {
     assert_eq!(stalled.floor_bytes, mib(256));
     assert!(stalled.protection.expect("it says why").ends_with("256 MiB of them are kept, twice as much as usual"));
     site.vm_until("web01", "smaller", |vm| vm.assigned_bytes < mib(512)).await;
+}
+
+#[tokio::test]
+async fn a_paused_vm_keeps_its_memory_whoever_needs_it() {
+    let site = site().await;
+    site.run("paused").await;
+    site.client.pause("paused").await.expect("it runs");
+    site.vm_until("paused", "paused", |vm| vm.state == VmState::Paused).await;
+    let busy = site.run("busy").await;
+    busy.change(|behaviour| behaviour.demand = mib(900)).await;
+    site.vm_until("busy", "served with what is free", |vm| vm.assigned_bytes == mib(1024)).await;
+    host_has(&site, 20, 0);
+    site.vm_until("busy", "asked, as the host is short", |vm| vm.assigned_bytes < mib(1000)).await;
+    assert_eq!(site.vm("paused").await.assigned_bytes, mib(512));
 }
