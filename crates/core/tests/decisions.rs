@@ -229,3 +229,24 @@ fn the_last_of_a_buffer_is_filled_once_demand_has_settled() {
     assert_eq!(hand.vm(vm).promised, mib(1200));
     assert!((29..=31).contains(&filled_after), "a quarter of it was missing for {filled_after} s");
 }
+
+#[test]
+fn what_guests_needed_lately_is_shared_on_top_of_what_all_need_now() {
+    let mut hand = Hand::new(2000);
+    let large = hand.running(buffered(5, settings(128, 1100, 2000)), 984);
+    let small = hand.running(buffered(5, settings(64, 100, 2000)), 60);
+    let middle = hand.running(buffered(5, settings(128, 800, 2000)), 784);
+    hand.after(10);
+    for (vm, holds) in [(large, 1070), (small, 90), (middle, 830)] {
+        hand.holds(vm, holds);
+    }
+    hand.after(100);
+    let promised = |hand: &Hand| [large, middle, small].map(|vm| hand.vm(vm).promised.mib());
+    assert_eq!(promised(&hand), [1070, 830, 90]);
+    // Each needs 400 of 2000 now. The first two needed 1000 and 800 a moment ago.
+    for vm in [large, middle, small] {
+        hand.reports(vm, 384);
+    }
+    hand.after(10);
+    assert_eq!(promised(&hand), [800, 800, 90], "400 on top for each, and the third waits for the rest");
+}
