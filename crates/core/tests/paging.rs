@@ -8,7 +8,11 @@ use dynmem_core::{
     VmState,
 };
 use dynmem_units::Bytes;
-use world::{Guest, OVERHEAD, World, hand::Hand, mib, settings, world};
+use world::{
+    Guest, OVERHEAD, World,
+    hand::{Hand, deeds, order},
+    mib, settings, world,
+};
 
 /// A host that can page, `vm` shrunk below its startup, and a neighbour that
 /// needs all the rest.
@@ -346,4 +350,22 @@ fn less_than_a_block_in_the_file_is_enough_to_be_relieved_of() {
     hand.reports(vm, 580);
     let effects: Vec<Effect> = (0..3).flat_map(|_| hand.after(1_000)).collect();
     assert!(effects.contains(&Effect::EndPaging(vm)), "{effects:?}");
+}
+
+#[test]
+fn nothing_pages_while_memory_is_asked_back_or_on_its_way() {
+    let mut hand = Hand::new(1150);
+    hand.engine = Engine::new(HostConfig { memory: mib(1150), reserve: Bytes::ZERO }).with_smart_paging(true);
+    let fat = hand.running(settings(128, 1000, 1000), 40);
+    let vm = hand.define(settings(64, 400, 400));
+    let devices = DeviceFacts { balloon_actual: mib(150), ..hand.devices(vm, mib(400)) };
+    hand.send(vm, Event::Adopted { devices, paused: false, known: true, paging: None });
+    hand.after(10);
+    hand.reports(vm, 40);
+    hand.after(10);
+    let mut effects = hand.send(vm, Event::ResetHeld);
+    effects.extend(hand.after(10));
+    assert_eq!(deeds(effects), [order(fat, 1000, 750)], "asked back");
+    assert_eq!((deeds(hand.after(1_000)), deeds(hand.after(20))), (vec![], vec![]), "on its way");
+    assert_eq!(deeds(hand.holds(fat, 750)), [order(vm, 400, 400), Effect::ContinueReset(vm)]);
 }
