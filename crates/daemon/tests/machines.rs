@@ -232,7 +232,7 @@ async fn a_guest_that_gives_back_no_hot_added_memory_is_named_and_its_balloon_gi
     let vm = site.vm_until("pinned", "named", |vm| troubles(vm) == ["pinned"]).await;
     assert!(vm.troubles[0].detail.starts_with("It gives back no more hot-added memory: "), "{vm:#?}");
     let vm = site.vm_until("pinned", "smaller", |vm| vm.assigned_bytes <= mib(950)).await;
-    assert_eq!((vm.plugged_bytes, vm.driver), (grown.plugged_bytes, DriverView::Ok), "it gives all the same");
+    assert!(vm.plugged_bytes >= grown.plugged_bytes && vm.driver == DriverView::Ok, "its balloon gives: {vm:#?}");
     site.event("pinned").await;
 }
 
