@@ -250,3 +250,20 @@ fn what_guests_needed_lately_is_shared_on_top_of_what_all_need_now() {
     hand.after(10);
     assert_eq!(promised(&hand), [800, 800, 90], "400 on top for each, and the third waits for the rest");
 }
+
+#[test]
+fn announced_growth_is_fetched_from_who_will_not_miss_it_and_given_as_it_comes() {
+    let mut hand = Hand::new(1612);
+    let idle = hand.running(settings(128, 1000, 1000), 40);
+    let vm = hand.running(world::settings(256, 512, 2048), 300);
+    hand.after(1_000);
+    hand.after(10);
+    let announces = GuestReport { committed: Some(mib(900)), ..report(mib(512), mib(300)) };
+    let effects = deeds(hand.send(vm, Event::Report(announces)));
+    let given = hand.vm(vm).promised.mib();
+    assert!((570..612).contains(&given), "of 100 free a quarter of the buffers is kept: {given}");
+    let left = 1000 - (916 - given);
+    assert_eq!(effects, [order(vm, 512, given), order(idle, 1000, left)]);
+    hand.after(20);
+    assert_eq!(deeds(hand.holds(idle, left)), [order(vm, 512, 916)]);
+}
