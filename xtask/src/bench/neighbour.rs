@@ -2,10 +2,10 @@
 //! what the balloon holds of its memory, and touches all of it.
 //!
 //! ```text
-//!  each round: offender boots ▶ victim takes a load, offender is ballooned
+//!  each round: offender boots ▶ victim boots: what it is guaranteed, the offender gives
 //!              ▶ victim verifies its pages, beside a calm neighbour
-//!              ▶ offender empties its balloon and fills its memory, bit by bit
-//!              ▶ victim verifies its pages, beside that and beside the offender's end
+//!              ▶ offender empties its balloon and fills its memory, bit by bit, until it is killed
+//!              ▶ victim verifies its pages, beside that; and once more when it is over
 //! ```
 //!
 //! The victim has a processor of its own: its QEMU is pinned to the first one,
@@ -35,19 +35,18 @@ use crate::{
     setup,
 };
 
-/// Both can boot; the victim's load needs what the offender has beyond it.
-const POOL: Bytes = Bytes::from_mib(1024);
+/// Both can boot, because the offender gives what the victim boots with.
+const POOL: Bytes = Bytes::from_mib(1536);
+const VICTIM_MIB: u64 = 768;
+const OFFENDER_MIB: u64 = 1024;
 /// What the victim holds while it is measured.
-const LOAD: Bytes = Bytes::from_mib(340);
-/// What the victim needs without it, at most: the offender can start again.
-const RESTING: Bytes = Bytes::from_mib(160);
-/// What the offender fills: more than it is left with, less than it sees.
-const OFFENCE: Bytes = Bytes::from_mib(330);
+const LOAD: Bytes = Bytes::from_mib(400);
+/// What the offender fills: much more than it is left with, less than it sees.
+const OFFENCE: Bytes = Bytes::from_mib(860);
 /// So much of the offender's memory is ballooned, at least.
-const BALLOONED: Bytes = Bytes::from_mib(48);
-/// How long each half of a round takes. The offender fills its memory in half
-/// of that; on a busy host, later: its end is waited for, up to four times as
-/// long.
+const BALLOONED: Bytes = Bytes::from_mib(384);
+/// How long the victim is measured at a time. The offender fills its memory in half
+/// of that; on a busy host, later: its end is waited for.
 const MEASURE_SECONDS: u64 = 12;
 const MEASURE_SECONDS_QUICK: u64 = 4;
 const ROUNDS: usize = 7;
@@ -66,19 +65,25 @@ struct Pace {
 /// What one round came to.
 #[derive(Clone, Copy, Debug)]
 struct Round {
-    calm: Pace,
+    before: Pace,
     offended: Pace,
+    after: Pace,
     /// What became of the offender.
     offender_died: bool,
 }
 
 impl Round {
     fn kept(&self) -> f64 {
-        self.offended.own / self.calm.own
+        self.offended.own / self.calm()
     }
 
     fn kept_by_the_clock(&self) -> f64 {
-        self.offended.by_the_clock / self.calm.by_the_clock
+        2.0 * self.offended.by_the_clock / (self.before.by_the_clock + self.after.by_the_clock)
+    }
+
+    /// The mean of before and after: what drifts meanwhile is no loss.
+    fn calm(&self) -> f64 {
+        f64::midpoint(self.before.own, self.after.own)
     }
 }
 
@@ -101,7 +106,7 @@ pub(super) fn run(quick: bool) -> Result<Vec<Metric>> {
     };
     Ok(vec![
         metric(Metric::new("neighbour_pages_per_second", middle.offended.own, "pages/s"))
-            .against("beside a calm neighbour", middle.calm.own),
+            .against("beside a calm neighbour", middle.calm()),
         metric(Metric::new("neighbour_loss_percent", (1.0 - middle.kept()) * 100.0, "%"))
             .against_goal(GOAL_LOSS_PERCENT),
     ])
@@ -113,15 +118,11 @@ async fn measure(image: &Image, rounds: usize, seconds: u64) -> Result<Vec<Round
     let daemon = lab.daemon_pid().context("The daemon has ended")?;
     processors.pin_to_others(std::process::id())?;
     processors.pin_to_others(daemon)?; // and what it starts from now on
-    lab.define(&Guest::new("victim", 384, 192, 768), Some(image)).await?;
-    lab.define(&Guest::new("offender", 448, 128, 512), Some(image)).await?;
-    let mut victim = lab.boot("victim").await?;
-    let victims_pid = pid(&lab, "victim").await?;
-    processors.pin_to_first(victims_pid)?;
-    lab.until_agent_reports("victim").await?;
+    lab.define(&Guest::new("offender", OFFENDER_MIB, 128, OFFENDER_MIB), Some(image)).await?;
+    lab.define(&Guest::new("victim", VICTIM_MIB, VICTIM_MIB, VICTIM_MIB), Some(image)).await?;
     let mut measured = Vec::with_capacity(rounds);
     for _ in 0..rounds {
-        let round = round(&lab, &mut victim, victims_pid, seconds).await?;
+        let round = round(&lab, &processors, seconds).await?;
         let (kept, clock) = (round.kept() * 100.0, round.kept_by_the_clock() * 100.0);
         eprintln!("Beside the offender the victim keeps {kept:.1} % of its pace; {clock:.1} % by the clock alone");
         measured.push(round);
@@ -131,36 +132,41 @@ async fn measure(image: &Image, rounds: usize, seconds: u64) -> Result<Vec<Round
     Ok(measured)
 }
 
-async fn round(lab: &Lab, victim: &mut Workload, pid: u32, seconds: u64) -> Result<Round> {
+async fn round(lab: &Lab, processors: &Processors, seconds: u64) -> Result<Round> {
     let mut neighbour = lab.boot("offender").await?;
     lab.until_agent_reports("offender").await?;
-    victim.grow(LOAD, None).await?;
+    let mut victim = lab.boot("victim").await?;
+    let pid = lab.client().vm("victim").await?.pid.context("The victim has no process")?;
+    processors.pin_to_first(pid)?;
+    victim.grow(LOAD, Some(Bytes::GIB)).await?;
     victim.settle(WITHIN).await?;
     let ballooned = |vm: &VmView| vm.ballooned_bytes >= BALLOONED;
     lab.until_vm("offender", "ballooned", WITHIN, ballooned).await?;
-    let calm = pace(victim, pid, seconds, async || true).await?;
+    let before = pace(&mut victim, pid, seconds, async || true).await?;
     neighbour.mischief(WorkloadRequest::Balloon { bound: false }).await?;
     neighbour.grow(OFFENCE, Some(OFFENCE.scale(2, seconds))).await?;
     let has_ended = async || lab.client().vm("offender").await.is_ok_and(|vm| !vm.state.is_on());
-    let offended = pace(victim, pid, seconds, has_ended).await?;
+    let offended = pace(&mut victim, pid, seconds, has_ended).await?;
     let offender_died = has_ended().await;
     drop(neighbour);
+    let stop = StopRequest { mode: StopMode::Force, ..StopRequest::default() };
     if !offender_died {
-        lab.client().stop("offender", &StopRequest { mode: StopMode::Force, ..StopRequest::default() }).await?;
+        lab.client().stop("offender", &stop).await?;
     }
-    victim.shrink(LOAD).await?;
+    let after = pace(&mut victim, pid, seconds, async || true).await?;
     let status = victim.status().await?;
-    lab.until_vm("victim", "at rest", WITHIN, |vm| vm.demand_bytes <= RESTING).await?;
     ensure!(status.oom_kills == 0 && status.broken == 0, "The victim lost memory: {status:?}");
-    Ok(Round { calm, offended, offender_died })
+    drop(victim);
+    lab.client().stop("victim", &stop).await?;
+    Ok(Round { before, offended, after, offender_died })
 }
 
 /// How fast the guest reads all that it holds, over and over, for so long and
-/// until something is over.
+/// until something is over, if that is soon.
 async fn pace(workload: &mut Workload, pid: u32, seconds: u64, is_over: impl AsyncFn() -> bool) -> Result<Pace> {
-    let (least, most) = (Duration::from_secs(seconds), Duration::from_secs(4 * seconds));
+    let least = Duration::from_secs(seconds);
     let (began, mut pages, before) = (Instant::now(), 0_u64, schedule(pid)?);
-    while began.elapsed() < least || (began.elapsed() < most && !is_over().await) {
+    while began.elapsed() < least || (began.elapsed() < WITHIN && !is_over().await) {
         let verified = workload.verify().await?;
         ensure!(verified.broken == 0, "{} pages have a wrong content", verified.broken);
         pages += verified.pages;
@@ -194,10 +200,6 @@ fn waited(before: &Schedule, after: &Schedule) -> Duration {
         Some((ran.saturating_sub(*ran_before), waited.saturating_sub(*waited_before)))
     });
     spent.max().map_or(Duration::ZERO, |(_, waited)| waited)
-}
-
-async fn pid(lab: &Lab, vm: &str) -> Result<u32> {
-    lab.client().vm(vm).await?.pid.with_context(|| format!("{vm} has no process"))
 }
 
 /// The processors that this program may use: the first, and the others.

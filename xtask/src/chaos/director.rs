@@ -404,6 +404,11 @@ impl<'a> Director<'a> {
         for actor in &mut self.actors {
             actor.remedy = actor.remedy.map(|(_, remedy)| (now, remedy));
         }
+        for actor in &mut self.actors {
+            // Who waits to be started or restored needs what these hold.
+            let less = std::mem::take(&mut actor.goal);
+            actor.act(|workload| deeds::load(workload, Load::Shrink(less)));
+        }
         self.until_all_are_free("be well again").await?;
         for load in [Load::Shrink(Bytes::MAX), Load::Verify] {
             for actor in &mut self.actors {
