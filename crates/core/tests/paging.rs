@@ -369,3 +369,31 @@ fn nothing_pages_while_memory_is_asked_back_or_on_its_way() {
     assert_eq!((deeds(hand.after(1_000)), deeds(hand.after(20))), (vec![], vec![]), "on its way");
     assert_eq!(deeds(hand.holds(fat, 750)), [order(vm, 400, 400), Effect::ContinueReset(vm)]);
 }
+
+#[test]
+fn a_balloon_that_still_says_what_it_held_before_the_reset_does_not_end_the_paging() {
+    let mut hand = Hand::new(1150);
+    hand.engine = Engine::new(HostConfig { memory: mib(1150), reserve: Bytes::ZERO }).with_smart_paging(true);
+    hand.running(settings(1000, 1000, 1000), 900);
+    let vm = hand.define(settings(64, 400, 400));
+    let stale = DeviceFacts { balloon_actual: mib(150), ..hand.devices(vm, mib(400)) };
+    hand.send(vm, Event::Adopted { devices: stale, paused: false, known: true, paging: None });
+    hand.after(10);
+    hand.reports(vm, 40);
+    hand.after(10);
+    let mut effects = hand.send(vm, Event::ResetHeld);
+    effects.extend(hand.after(10));
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::BeginPaging(..))), "{effects:?}");
+    hand.send(vm, Event::PagingBegan);
+    let ends = |effects: &[Effect]| effects.contains(&Effect::EndPaging(vm));
+    hand.send(vm, Event::Devices(stale)); // QEMU's figure, until the driver writes another
+    hand.send(vm, Event::Report(world::report(mib(400), mib(40))));
+    assert_eq!(hand.state(vm), VmState::Running);
+    for _ in 0..5 {
+        assert!(!ends(&hand.after(1_000)) && !ends(&hand.send(vm, Event::Devices(stale))), "it has 400 MiB");
+    }
+    hand.send(vm, Event::Devices(DeviceFacts { balloon_actual: mib(300), ..stale }));
+    hand.send(vm, Event::Devices(stale));
+    hand.send(vm, Event::Report(world::report(mib(150), mib(40))));
+    assert!(ends(&hand.after(1_000)), "it has given back what is in the file");
+}

@@ -158,7 +158,11 @@ impl Engine {
         let told = std::mem::replace(&mut paging.overdue, late);
         let (used, file) = (paging.used, paging.file);
         let booted = matches!(state, VmState::Running | VmState::Paused) || late;
-        let fits = machine.devices.assigned() <= machine.promise.assigned();
+        // A balloon says what it held before the reset until its driver moves it
+        // again; the guest's own figure is of this boot.
+        let promised = machine.promise.assigned();
+        let gave_back = machine.heard.as_ref().is_some_and(|heard| heard.report.visible <= promised);
+        let fits = machine.devices.assigned() <= promised && (gave_back || promised >= machine.devices.boot);
         if booted && fits && paging.phase == Phase::Active && now >= paging.retry_at && !machine.reset_held {
             paging.phase = Phase::Ending;
             self.effects.push(Effect::EndPaging(id));
