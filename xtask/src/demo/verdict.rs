@@ -54,7 +54,7 @@ pub(crate) fn tally_excusing(samples: &[Sample], pool: Bytes, excused: impl Fn(&
             overhead.insert(&view.name, Overhead::of(view, overhead.get(view.name.as_str()).copied()));
         }
         let view_of = |guest: &Sighting| known.get(guest.name.as_str()).copied();
-        let charged = charged(&sample.guests, &overhead);
+        let charged = charged(&sample.guests, &overhead, &view_of);
         tally.pool_exceeded += usize::from(charged > pool);
         tally.below_minimum += usize::from(sample.guests.iter().any(|guest| is_below_minimum(guest, &view_of)));
         for guest in &sample.guests {
@@ -96,11 +96,20 @@ impl Overhead {
     }
 }
 
-/// What all machines hold, the hypervisor's own memory included.
-fn charged(guests: &[Sighting], overhead: &HashMap<&str, Overhead>) -> Bytes {
+/// What all machines hold, the hypervisor's own memory included. QEMU's figures
+/// are not all of the truth: a guest whose balloon driver is gone has taken back
+/// what was lent to others, one that boots on a smart paging file has a part of
+/// its memory there, and one that is restored holds nothing of what it may. What
+/// none of them can exceed is the limit of its memory group.
+fn charged<'a>(
+    guests: &'a [Sighting],
+    overhead: &HashMap<&str, Overhead>,
+    view_of: &impl Fn(&'a Sighting) -> Option<&'a VmView>,
+) -> Bytes {
     let there = guests.iter().filter(|guest| guest.lent.is_some());
     let own = |guest: &Sighting| overhead.get(guest.name.as_str()).map_or(Bytes::ZERO, |overhead| overhead.bytes);
-    there.map(|guest| guest.assigned_least.saturating_add(own(guest))).sum()
+    let limit = |guest| view_of(guest).and_then(|view| view.memory_limit_bytes).unwrap_or(Bytes::MAX);
+    there.map(|guest| guest.assigned_least.saturating_add(own(guest)).min(limit(guest))).sum()
 }
 
 fn is_below_minimum<'a>(guest: &'a Sighting, view_of: &impl Fn(&'a Sighting) -> Option<&'a VmView>) -> bool {
@@ -176,6 +185,18 @@ mod tests {
         let over = [guest("a", 402, 300), guest("b", 500, 400)];
         let gone = [guest("a", 402, 300), Sighting { lent: None, ..guest("b", 500, 400) }];
         assert_eq!(story(&[&full, &over, &gone]).pool_exceeded, 1);
+    }
+
+    #[test]
+    fn a_guest_that_takes_back_what_others_have_counts_up_to_its_limit() {
+        let limited = |limit: u64| {
+            let mut guest = guest("b", 700, 400);
+            let limit = Some(Bytes::from_mib(limit));
+            guest.view = guest.view.map(|view| VmView { memory_limit_bytes: limit, ..view });
+            guest
+        };
+        let exceeded = |limit| story(&[&[guest("a", 400, 300), limited(limit)]]).pool_exceeded;
+        assert_eq!((exceeded(550), exceeded(552)), (0, 1));
     }
 
     #[test]
