@@ -35,7 +35,7 @@ pub struct MachinePlan {
     pub boot: Bytes,
     /// The most that can be hot-added: the rest of the host, so that the
     /// maximum can be raised while the machine runs. For a static VM no more than
-    /// [`STATIC_GROWTH`] times its startup.
+    /// seven times its startup.
     pub plug_max: Bytes,
     /// The step of hot-adding.
     pub plug_block: Bytes,
