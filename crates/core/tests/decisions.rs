@@ -267,3 +267,102 @@ fn announced_growth_is_fetched_from_who_will_not_miss_it_and_given_as_it_comes()
     hand.after(20);
     assert_eq!(deeds(hand.holds(idle, left)), [order(vm, 512, 916)]);
 }
+
+#[test]
+fn who_takes_its_own_memory_back_is_replaced_by_as_much_of_another_s() {
+    let mut hand = Hand::new(4096);
+    let first = hand.running(settings(128, 1024, 1024), 40);
+    let second = hand.running(settings(128, 2048, 2048), 40);
+    let busy = hand.running(settings(128, 1024, 1424), 40);
+    hand.after(10);
+    hand.reports(busy, 1408);
+    let asked = |hand: &Hand, vm, had| had - hand.vm(vm).promised.mib();
+    let (of_first, of_second) = (asked(&hand, first, 1024), asked(&hand, second, 2048));
+    assert_eq!(of_first + of_second, 400);
+    hand.after(10);
+    hand.reports(first, 1008);
+    assert_eq!((asked(&hand, first, 1024), asked(&hand, second, 2048)), (0, of_second + of_first));
+}
+
+#[test]
+fn starts_that_go_together_leave_what_is_missing_from_a_buffer() {
+    let mut hand = Hand::new(2120);
+    let elastic = hand.running(settings(128, 690, 2000), 584);
+    assert_eq!((hand.vm(elastic).promised, hand.vm(elastic).target), (mib(690), mib(720)), "30 may be missing");
+    let fat = hand.running(settings(128, 1400, 1400), 40);
+    let first = hand.starting(settings(600, 600, 600));
+    let second = hand.define(settings(820, 820, 820));
+    hand.start(second);
+    hand.after(100);
+    let effects = deeds(hand.send(fat, Event::Exited(Exit::Failed("it crashed".to_owned()))));
+    assert_eq!(effects[0], Effect::Launch(first));
+    assert!(matches!(effects[1..], [Effect::Refused(..)]), "830 are free, and 30 of them not for it: {effects:?}");
+}
+
+#[test]
+fn what_is_asked_back_is_what_is_missing_to_the_block() {
+    let mut hand = Hand::new(4 * 1024);
+    let givers = [0, 1, 2].map(|_| hand.running(settings(128, 1024, 1024), 40));
+    let busy = hand.running(settings(128, 1024, 1032), 40);
+    hand.after(10);
+    hand.reports(busy, 1016);
+    assert_eq!(givers.map(|vm| hand.vm(vm).promised.mib()), [1020, 1020, 1024], "8 MiB, two blocks at a time");
+}
+
+#[test]
+fn who_still_owes_is_not_asked_for_what_is_only_hoped() {
+    let mut hand = Hand::new(1612);
+    let idle = hand.running(settings(128, 1000, 1000), 40);
+    let vm = hand.running(world::settings(256, 512, 2048), 300);
+    hand.after(1_000);
+    hand.after(10);
+    let announces = |committed| GuestReport { committed: Some(mib(committed)), ..report(mib(512), mib(300)) };
+    hand.send(vm, Event::Report(announces(900)));
+    let asked = hand.vm(idle).promised;
+    assert!(asked < mib(800));
+    hand.after(20);
+    assert_eq!(deeds(hand.send(vm, Event::Report(announces(1000)))), []);
+    assert_eq!(hand.vm(idle).promised, asked);
+}
+
+#[test]
+fn where_buffers_are_short_a_quarter_is_one_of_what_there_is() {
+    let mut hand = Hand::new(1280);
+    hand.running(MemorySettings { dynamic: false, ..settings(640, 640, 640) }, 40);
+    let vm = hand.booting(settings(128, 614, 2000));
+    hand.after(10);
+    assert_eq!(deeds(hand.reports(vm, 584)), [order(vm, 614, 640)], "26 are less than a quarter of 120");
+}
+
+#[test]
+fn the_last_eight_mib_of_a_buffer_are_not_worth_an_operation() {
+    let fills = |startup| {
+        let mut hand = Hand::new(4096);
+        let vm = hand.running(settings(128, startup, 2048), 984);
+        calm_down(&mut hand, &[(vm, 984)]);
+        hand.vm(vm).promised
+    };
+    assert_eq!((fills(1192), fills(1190)), (mib(1192), mib(1200)));
+}
+
+#[test]
+fn the_pool_is_what_the_largest_growth_would_lack() {
+    let mut hand = Hand::new(2048);
+    let idle = hand.running(world::settings(128, 1000, 1000), 40);
+    let grew = hand.running(world::settings(128, 512, 2048), 100);
+    hand.after(1_000);
+    hand.reports(grew, 400); // 300 more than before: anybody may grow so
+    let small = hand.running(world::settings(32, 100, 2048), 40);
+    let filler = hand.running(MemorySettings { dynamic: false, ..settings(336, 336, 336) }, 40);
+    hand.after(20_000);
+    for vm in [idle, grew, small, filler] {
+        hand.reports(vm, 40);
+    }
+    hand.after(1_000);
+    let host = hand.engine.host_snapshot();
+    assert_eq!(
+        (host.available, host.headroom),
+        (mib(100), mib(154)),
+        "56 and 300, a block of it forgotten, less the 100 that it has and 100 that are free"
+    );
+}
