@@ -3,7 +3,9 @@
 
 mod world;
 
-use dynmem_core::{DriverSnapshot, Effect, Event, MemorySettings, MemoryStatus, SettingsError, VmId, VmState};
+use dynmem_core::{
+    DeviceFacts, DriverSnapshot, Effect, Event, MemorySettings, MemoryStatus, SettingsError, VmId, VmState,
+};
 use dynmem_units::Weight;
 use world::{
     World,
@@ -193,6 +195,7 @@ fn a_static_vm_shrinks_as_far_as_its_guest_gives_and_further_when_it_gives_more(
     assert_eq!(change(&mut world, vm, fixed(512)), Ok(()));
     world.advance(30_000);
     assert_eq!((world.assigned(vm), world.vm(vm).charge), (mib(1024), mib(1024).saturating_add(world::OVERHEAD)));
+    assert_eq!(world.vm(vm).counters.remove_operations, 2, "asked at first, and with its hot-added memory");
     world.guest_mut(vm).stuck = false;
     world.advance(65_000);
     assert_eq!((world.assigned(vm), world.vm(vm).driver), (mib(512), DriverSnapshot::Working));
@@ -317,4 +320,19 @@ fn what_a_resize_waits_for_is_no_start_s() {
     let promised = hand.vm(fat).promised.mib();
     assert_eq!(promised, 700);
     assert_eq!(deeds(hand.holds(fat, promised)), [order(vm, 300, 700)], "as soon as it is there");
+}
+
+#[test]
+fn a_static_vm_whose_memory_lies_crosswise_grows_without_room_to_trade_places() {
+    let mut hand = Hand::new(1100);
+    let vm = hand.define(fixed(900));
+    let devices =
+        DeviceFacts { boot: mib(1000), balloon_actual: mib(500), plugged: mib(400), ..hand.devices(vm, mib(0)) };
+    hand.send(vm, Event::Adopted { devices, paused: false, known: true, paging: None });
+    hand.after(10);
+    hand.reports(vm, 40);
+    hand.after(10);
+    let mut effects = hand.send(vm, Event::Configured(fixed(1000)));
+    effects.extend(hand.after(10));
+    assert_eq!(deeds(effects), [Effect::Order { vm, balloon: mib(600), plugged: mib(400) }]);
 }

@@ -83,9 +83,9 @@ impl Daemon {
         if let Some(forgotten) = forgotten {
             log.record(None, "autostart", forgotten, &[]);
         }
-        tell_start(&mut log, host_config, &hypervisor);
         // Before anybody is touched: with the socket taken, this is not our place.
         let socket = ApiSocket::bind(&config.socket)?;
+        tell_start(&mut log, host_config, &hypervisor); // whoever waits for this can connect
         let Supervised { supervisor, commands, snapshots, facts, groups } =
             supervise(config, hypervisor, host_config, autostarts, log).await?;
         let shared = http::Shared { commands, snapshots, events };

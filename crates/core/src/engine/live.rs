@@ -154,7 +154,9 @@ impl Engine {
             let missing = Purse::blocks(plan.assigned().saturating_sub(machine.promise.assigned()));
             let level = machine.promise.assigned().saturating_add(Purse::bytes(missing.min(purse.free).min(spare)));
             let charge = machine.charge();
-            let promise = machine.plan_within(now, level, Bytes::MAX);
+            // Memory that lies crosswise would need room for both devices to trade places.
+            let affordable = charge.saturating_add(Purse::bytes(purse.free.min(spare)));
+            let promise = machine.plan_within(now, level, affordable);
             let more = Purse::blocks(machine.charge_with(promise).saturating_sub(charge));
             if more <= purse.free.min(spare) && promise.assigned() > machine.promise.assigned() {
                 (purse.free, spare) = (purse.free - more, spare - more);

@@ -111,3 +111,13 @@ fn a_static_vm_has_no_memory_status() {
     assert_eq!(running(true, 600).memory_status(), Some(MemoryStatus::Ok));
     assert_eq!(running(false, 600).memory_status(), None);
 }
+
+#[test]
+fn a_stall_counts_once_all_that_was_promised_is_there() {
+    let measured_with = |stall| {
+        let mut machine = Machine::new(Instant(0), devices(1000, 0));
+        machine.observe(Instant(0), report(950, stall), &settings(true));
+        machine.demand.measured()
+    };
+    assert_eq!((measured_with(0), measured_with(5_000)), (mib(950), mib(1500)));
+}

@@ -127,3 +127,19 @@ impl Engine {
         start.again && self.smart_paging && blocks(least) <= within
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_first_restart_that_does_not_fit_pages() {
+        let reach = |may_page: bool| {
+            let resets = vec![(VmId(0), 40), (VmId(1), 10), (VmId(2), 30)];
+            let restarts = within_reach(resets, 25, |_| may_page);
+            restarts.into_iter().map(|Restart { id, takes, pages }| (id.0, takes, pages)).collect::<Vec<_>>()
+        };
+        assert_eq!(reach(true), [(1, 10, false), (2, 15, true)]);
+        assert_eq!(reach(false), [(1, 10, false)]);
+    }
+}
