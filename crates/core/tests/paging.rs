@@ -352,8 +352,8 @@ fn less_than_a_block_in_the_file_is_enough_to_be_relieved_of() {
     assert!(effects.contains(&Effect::EndPaging(vm)), "{effects:?}");
 }
 
-#[test]
-fn nothing_pages_while_memory_is_asked_back_or_on_its_way() {
+/// A restart that needs 250 MiB of a neighbour that has been asked for them.
+fn waits_for_another() -> (Hand, VmId, VmId) {
     let mut hand = Hand::new(1150);
     hand.engine = Engine::new(HostConfig { memory: mib(1150), reserve: Bytes::ZERO }).with_smart_paging(true);
     let fat = hand.running(settings(128, 1000, 1000), 40);
@@ -366,8 +366,32 @@ fn nothing_pages_while_memory_is_asked_back_or_on_its_way() {
     let mut effects = hand.send(vm, Event::ResetHeld);
     effects.extend(hand.after(10));
     assert_eq!(deeds(effects), [order(fat, 1000, 750)], "asked back");
+    (hand, fat, vm)
+}
+
+#[test]
+fn nothing_pages_while_memory_is_asked_back_or_on_its_way() {
+    let (mut hand, fat, vm) = waits_for_another();
     assert_eq!((deeds(hand.after(1_000)), deeds(hand.after(20))), (vec![], vec![]), "on its way");
     assert_eq!(deeds(hand.holds(fat, 750)), [order(vm, 400, 400), Effect::ContinueReset(vm)]);
+}
+
+#[test]
+fn a_restart_whose_memory_does_not_come_pages_with_what_has_come() {
+    let (mut hand, fat, vm) = waits_for_another();
+    hand.after(500);
+    hand.holds(fat, 950);
+    let mut paged = None;
+    for _ in 0..20 {
+        hand.reports(fat, 40);
+        for effect in hand.after(1_000) {
+            if let Effect::BeginPaging(of, Paged { memory, file }) = effect {
+                paged = paged.or(Some((of, memory, file)));
+            }
+        }
+        hand.holds(fat, 950);
+    }
+    assert_eq!(paged, Some((vm, mib(200), mib(200))));
 }
 
 #[test]
