@@ -421,3 +421,43 @@ fn a_balloon_that_still_says_what_it_held_before_the_reset_does_not_end_the_pagi
     hand.send(vm, Event::Report(world::report(mib(150), mib(40))));
     assert!(ends(&hand.after(1_000)), "it has given back what is in the file");
 }
+
+/// Lets a machine give 256 KiB a second for a while: it is not stuck, and not
+/// to be waited for. Says what is paged, and after how many seconds.
+fn trickle(hand: &mut Hand, fat: VmId, seconds: u64) -> Option<(u64, Paged)> {
+    let devices = hand.devices(fat, hand.vm(fat).assigned);
+    for second in 1..=seconds {
+        for effect in hand.after(1_000) {
+            if let Effect::BeginPaging(_, paged) | Effect::LaunchPaged(_, paged) = effect {
+                return Some((second, paged));
+            }
+        }
+        let given = Bytes::new(second * 256 * 1024);
+        let balloon_actual = devices.balloon_actual.saturating_sub(given);
+        hand.send(fat, Event::Devices(DeviceFacts { balloon_actual, ..devices }));
+        hand.reports(fat, 40);
+    }
+    None
+}
+
+#[test]
+fn a_restart_does_not_wait_for_a_trickle() {
+    let (mut hand, fat, _) = waits_for_another();
+    let (second, paged) = trickle(&mut hand, fat, 60).expect("it pages");
+    assert!((5..30).contains(&second), "{second}");
+    assert!(paged.memory < mib(160) && paged.memory.saturating_add(paged.file) == mib(400), "{paged:?}");
+}
+
+#[test]
+fn a_start_after_the_host_s_does_not_wait_for_a_trickle_either() {
+    let mut hand = Hand::new(1150);
+    hand.engine = Engine::new(HostConfig { memory: mib(1150), reserve: Bytes::ZERO }).with_smart_paging(true);
+    let fat = hand.running(settings(128, 1000, 1000), 40);
+    let vm = hand.define(settings(64, 400, 400));
+    hand.after(10);
+    let effects = hand.send(vm, Event::StartAgain { overhead: Bytes::ZERO });
+    assert_eq!(deeds(effects), [order(fat, 1000, 750)], "asked back first");
+    let (second, paged) = trickle(&mut hand, fat, 120).expect("it pages");
+    assert!((5..100).contains(&second), "{second}");
+    assert!(paged.memory < mib(180) && paged.memory.saturating_add(paged.file) == mib(400), "{paged:?}");
+}
