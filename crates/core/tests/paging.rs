@@ -352,10 +352,11 @@ fn less_than_a_block_in_the_file_is_enough_to_be_relieved_of() {
     assert!(effects.contains(&Effect::EndPaging(vm)), "{effects:?}");
 }
 
-/// A restart that needs 250 MiB of a neighbour that has been asked for them.
-fn waits_for_another() -> (Hand, VmId, VmId) {
-    let mut hand = Hand::new(1150);
-    hand.engine = Engine::new(HostConfig { memory: mib(1150), reserve: Bytes::ZERO }).with_smart_paging(true);
+/// A restart that needs 250 MiB more, of which `free` are, and a neighbour that
+/// has been asked for the others.
+fn waits_for_another(free: u64) -> (Hand, VmId, VmId) {
+    let mut hand = Hand::new(1150 + free);
+    hand.engine = Engine::new(HostConfig { memory: mib(1150 + free), reserve: Bytes::ZERO }).with_smart_paging(true);
     let fat = hand.running(settings(128, 1000, 1000), 40);
     let vm = hand.define(settings(64, 400, 400));
     let devices = DeviceFacts { balloon_actual: mib(150), ..hand.devices(vm, mib(400)) };
@@ -365,20 +366,22 @@ fn waits_for_another() -> (Hand, VmId, VmId) {
     hand.after(10);
     let mut effects = hand.send(vm, Event::ResetHeld);
     effects.extend(hand.after(10));
-    assert_eq!(deeds(effects), [order(fat, 1000, 750)], "asked back");
+    assert_eq!(deeds(effects), [order(fat, 1000, 750 + free)], "asked back");
     (hand, fat, vm)
 }
 
 #[test]
 fn nothing_pages_while_memory_is_asked_back_or_on_its_way() {
-    let (mut hand, fat, vm) = waits_for_another();
-    assert_eq!((deeds(hand.after(1_000)), deeds(hand.after(20))), (vec![], vec![]), "on its way");
-    assert_eq!(deeds(hand.holds(fat, 750)), [order(vm, 400, 400), Effect::ContinueReset(vm)]);
+    for free in [0, 50] {
+        let (mut hand, fat, vm) = waits_for_another(free);
+        assert_eq!((deeds(hand.after(1_000)), deeds(hand.after(20))), (vec![], vec![]), "on its way");
+        assert_eq!(deeds(hand.holds(fat, 750 + free)), [order(vm, 400, 400), Effect::ContinueReset(vm)]);
+    }
 }
 
 #[test]
 fn a_restart_whose_memory_does_not_come_pages_with_what_has_come() {
-    let (mut hand, fat, vm) = waits_for_another();
+    let (mut hand, fat, vm) = waits_for_another(0);
     hand.after(500);
     hand.holds(fat, 950);
     let mut paged = None;
@@ -442,7 +445,7 @@ fn trickle(hand: &mut Hand, fat: VmId, seconds: u64) -> Option<(u64, Paged)> {
 
 #[test]
 fn a_restart_does_not_wait_for_a_trickle() {
-    let (mut hand, fat, _) = waits_for_another();
+    let (mut hand, fat, _) = waits_for_another(0);
     let (second, paged) = trickle(&mut hand, fat, 60).expect("it pages");
     assert!((5..30).contains(&second), "{second}");
     assert!(paged.memory < mib(160) && paged.memory.saturating_add(paged.file) == mib(400), "{paged:?}");
