@@ -117,8 +117,9 @@ impl Truth {
     fn machine_of(&self, vm: &VmView) -> Result<(), String> {
         let Some(machine) = self.machines.get(&vm.name) else { return Ok(()) };
         let machine = machine.as_ref().map_err(Clone::clone)?;
-        let status = if vm.state == VmState::Paused { "paused" } else { "running" };
-        if machine.status != status {
+        // After a save that was given up, QEMU has another word for a machine that stands still.
+        let statuses: &[&str] = if vm.state == VmState::Paused { &["paused", "postmigrate"] } else { &["running"] };
+        if !statuses.contains(&machine.status.as_str()) {
             return Err(format!("it is {} for the daemon, and {} for QEMU", vm.state, machine.status));
         }
         if machine.assigned != vm.assigned_bytes {
