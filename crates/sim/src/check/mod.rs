@@ -168,6 +168,8 @@ impl Check {
         let host = engine.host_snapshot();
         let waits = |other: &VmSnapshot| match other.state {
             VmState::Starting | VmState::Booting => true,
+            // A static VM that a person made larger waits for the rest of its startup.
+            VmState::Running if !other.settings.dynamic => other.promised < other.settings.startup,
             VmState::Running => other.id != vm.id && other.promised < other.target,
             _ => false,
         };
