@@ -289,9 +289,11 @@ fn coming(vm: &VmSnapshot) -> Bytes {
     vm.charge.saturating_sub(vm.overhead).saturating_sub(vm.promised)
 }
 
-/// What a VM that could give memory holds beyond its demand and minimum.
+/// What a VM that could give memory holds beyond its demand and minimum. One that
+/// pages gives what is in its file first.
 fn surplus(vm: &VmSnapshot) -> Bytes {
-    let gives = vm.state == VmState::Running && vm.settings.dynamic && vm.driver == DriverSnapshot::Working;
+    let moves = vm.settings.dynamic && vm.paging.is_none();
+    let gives = vm.state == VmState::Running && moves && vm.driver == DriverSnapshot::Working;
     let keeps = vm.demand.max(vm.settings.minimum).align_up(Bytes::BLOCK);
     if gives { vm.promised.saturating_sub(keeps) } else { Bytes::ZERO }
 }
