@@ -44,10 +44,12 @@ pub(crate) struct Paging {
     pub(crate) overdue: bool,
     /// Ending it is not tried before this.
     pub(crate) retry_at: Instant,
+    /// When its balloon was last told what it may hold.
+    pub(crate) ordered_at: Instant,
 }
 
 impl Paging {
     pub(crate) fn new(now: Instant, phase: Phase, file: Bytes) -> Self {
-        Self { phase, since: now, file, used: Bytes::ZERO, overdue: false, retry_at: now }
+        Self { phase, since: now, file, used: Bytes::ZERO, overdue: false, retry_at: now, ordered_at: now }
     }
 }

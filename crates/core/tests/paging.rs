@@ -464,3 +464,21 @@ fn a_start_after_the_host_s_does_not_wait_for_a_trickle_either() {
     assert!((5..100).contains(&second), "{second}");
     assert!(paged.memory < mib(180) && paged.memory.saturating_add(paged.file) == mib(400), "{paged:?}");
 }
+
+#[test]
+fn a_balloon_that_did_not_hear_what_it_may_hold_is_told_again() {
+    let (mut hand, fat, vm) = waits_for_another(0);
+    trickle(&mut hand, fat, 60).expect("it pages");
+    hand.send(vm, Event::PagingBegan);
+    hand.send(vm, Event::Devices(hand.devices(vm, mib(400))));
+    let promised = hand.vm(vm).promised.mib();
+    let mut told = Vec::new();
+    for second in 0..70 {
+        let mut effects = hand.send(vm, Event::Report(world::report(mib(400), mib(40))));
+        effects.extend(hand.after(1_000));
+        if effects.contains(&order(vm, 400, promised)) {
+            told.push(second);
+        }
+    }
+    assert!(told.len() >= 3 && told[0] == 0, "at first, and every half minute: {told:?}");
+}

@@ -163,10 +163,18 @@ impl Engine {
         let promised = machine.promise.assigned();
         let gave_back = machine.heard.as_ref().is_some_and(|heard| heard.report.visible <= promised);
         let fits = machine.devices.assigned() <= promised && (gave_back || promised >= machine.devices.boot);
-        if booted && fits && paging.phase == Phase::Active && now >= paging.retry_at && !machine.reset_held {
+        let may_act = booted && paging.phase == Phase::Active && now >= paging.retry_at && !machine.reset_held;
+        if may_act && fits {
             paging.phase = Phase::Ending;
-            self.effects.push(Effect::EndPaging(id));
-        } else if late && !told {
+            return self.effects.push(Effect::EndPaging(id));
+        }
+        let may_order = booted && paging.phase == Phase::Active && machine.heard.is_some() && !machine.reset_held;
+        if may_order && !fits && now.millis_since(paging.ordered_at) >= RETRY_MS {
+            paging.ordered_at = now; // the last order may have met a driver that was away
+            self.order_promise(id);
+        }
+        if late && !told {
+            let Some(vm) = self.vm(id) else { return };
             let message = format!(
                 "Smart paging of {} is overdue: after {} minutes {used} of its file of {file} are in use, as its guest has not given back enough. It goes on trying",
                 vm.name,
