@@ -9,7 +9,7 @@
 
 use super::Engine;
 use crate::{
-    DeviceFacts, Effect, GuestReport, Instant, TroubleKind, VmId, VmState, ledger::Promise, stall::StallChange, vm::Vm,
+    DeviceFacts, GuestReport, Instant, TroubleKind, VmId, VmState, ledger::Promise, stall::StallChange, vm::Vm,
 };
 
 impl Engine {
@@ -52,8 +52,7 @@ impl Engine {
         let held = Promise::held(&devices);
         let balloon = if machine.pages { held.balloon.min(machine.promise.balloon) } else { held.balloon };
         machine.promise = Promise { balloon, ..held };
-        let Promise { balloon, plugged } = machine.promise;
-        self.effects.push(Effect::Order { vm: id, balloon, plugged });
+        self.order_promise(id);
         self.due = true;
     }
 
@@ -88,8 +87,7 @@ impl Engine {
         };
         machine.promise_instead(now, instead);
         let no_driver = kind == TroubleKind::Stuck && machine.conduct.mute_driver;
-        let Promise { balloon, plugged } = instead;
-        self.effects.push(Effect::Order { vm: id, balloon, plugged });
+        self.order_promise(id);
         let numbers = vec![("assigned_bytes", held.assigned().get()), ("asked_bytes", promised.get())];
         self.begins(now, id, kind, detail, numbers);
         if no_driver {
@@ -134,7 +132,7 @@ impl Engine {
         let held = Promise::held(&machine.devices);
         if !machine.pages && machine.promise.assigned() < held.assigned() {
             machine.promise_instead(now, held);
-            self.effects.push(Effect::Order { vm: id, balloon: held.balloon, plugged: held.plugged });
+            self.order_promise(id);
         }
     }
 }

@@ -15,7 +15,7 @@ use dynmem_units::Bytes;
 
 use super::{Engine, rebalance::Purse};
 use crate::{
-    Effect, Instant, MemorySettings, NoticeKind, SettingsError, VmId, VmState,
+    Instant, MemorySettings, NoticeKind, SettingsError, VmId, VmState,
     ledger::Promise,
     vm::{Machine, Vm},
 };
@@ -130,14 +130,14 @@ impl Engine {
     pub(super) fn fit_settings(&mut self, now: Instant, id: VmId) {
         let Some(vm) = self.vm(id) else { return };
         let Some(machine) = vm.answers() else { return };
-        let (maximum, has, charge) = (vm.settings.maximum, machine.promise.assigned(), machine.charge());
+        let (maximum, has) = (vm.settings.maximum, machine.promise.assigned());
         if vm.settings.dynamic {
             if has > maximum && !machine.stall.resting(now) {
-                self.shrink_to(now, id, maximum, charge);
+                self.shrink_to(now, id, maximum, machine.charge());
             }
         } else if let Some(plan) = vm.resize(now) {
             if plan.assigned() < has {
-                self.shrink_to(now, id, plan.assigned(), charge);
+                self.shrink_to(now, id, plan.assigned(), machine.charge());
             } else if !self.resizes.contains(&id) {
                 self.resizes.push(id);
                 self.due = true;
@@ -177,9 +177,8 @@ impl Engine {
     pub(super) fn order_kept(&mut self, id: VmId) {
         let Some(vm) = self.vm(id).filter(|vm| !vm.settings.dynamic) else { return };
         let Some(machine) = vm.answers() else { return };
-        let Promise { balloon, plugged } = machine.promise;
         if machine.promise != Promise::held(&machine.devices) {
-            self.effects.push(Effect::Order { vm: id, balloon, plugged });
+            self.order_promise(id);
         }
     }
 }

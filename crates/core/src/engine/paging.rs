@@ -107,7 +107,7 @@ impl Engine {
         }
         machine.resets = false; // nothing of its boot was ordered: that is void
         if !machine.pages {
-            self.effects.push(Effect::Order { vm: id, balloon: held.balloon, plugged: held.plugged });
+            self.order_promise(id);
         }
         let Some(vm) = self.vm_mut(id) else { return };
         vm.paging_refused_at = Moment::at(now);
@@ -136,6 +136,7 @@ impl Engine {
         self.record(Some(id), NoticeKind::SmartPagingEnded, message, vec![("took_ms", took)]);
     }
 
+    /// Orders what the machine has been promised.
     pub(super) fn order_promise(&mut self, id: VmId) {
         let Some(Promise { balloon, plugged }) = self.machine(id).map(|machine| machine.promise) else { return };
         self.effects.push(Effect::Order { vm: id, balloon, plugged });
@@ -163,13 +164,12 @@ impl Engine {
         let promised = machine.promise.assigned();
         let gave_back = machine.heard.as_ref().is_some_and(|heard| heard.report.visible <= promised);
         let fits = machine.devices.assigned() <= promised && (gave_back || promised >= machine.devices.boot);
-        let may_act = booted && paging.phase == Phase::Active && now >= paging.retry_at && !machine.reset_held;
-        if may_act && fits {
+        let may_act = booted && paging.phase == Phase::Active && !machine.reset_held;
+        if may_act && fits && now >= paging.retry_at {
             paging.phase = Phase::Ending;
             return self.effects.push(Effect::EndPaging(id));
         }
-        let may_order = booted && paging.phase == Phase::Active && machine.heard.is_some() && !machine.reset_held;
-        if may_order && !fits && now.millis_since(paging.ordered_at) >= RETRY_MS {
+        if may_act && !fits && machine.heard.is_some() && now.millis_since(paging.ordered_at) >= RETRY_MS {
             paging.ordered_at = now; // the last order may have met a driver that was away
             self.order_promise(id);
         }
