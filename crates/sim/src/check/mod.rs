@@ -192,6 +192,9 @@ impl Check {
         if promised <= own.assigned || matches!(own.driver, DriverSnapshot::Stuck { .. }) {
             return; // it is left what it holds, or what was charged for it already
         }
+        if !own.settings.dynamic {
+            return; // it has no buffer: what a static VM is given is its startup, guaranteed
+        }
         if own.state != VmState::Running || promised <= own.demand.max(own.settings.minimum).align_up(Bytes::BLOCK) {
             return;
         }
