@@ -227,3 +227,18 @@ fn a_file_that_fails_leaves_no_order_behind() {
     assert_eq!(effects.first(), Some(&order(vm, 1080, 600)), "it may hold what it holds");
     assert_eq!(hand.vm(vm).charge, mib(600), "and what its boot was to bring is void");
 }
+
+#[test]
+fn nothing_is_ordered_of_a_machine_that_pages_before_its_devices_are_known() {
+    let mut hand = Hand::new(4096);
+    let vm = hand.define(settings(64, 700, 2000));
+    let paging = Some(Paged { memory: mib(250), file: mib(450) });
+    let worst = DeviceFacts { plugged: mib(1300), ..hand.devices(vm, mib(700)) };
+    hand.send(vm, Event::Adopted { devices: worst, paused: false, known: false, paging });
+    for second in 0..70 {
+        let mut effects = hand.send(vm, Event::Report(world::report(mib(700), mib(600))));
+        effects.extend(hand.after(1_000));
+        let ordered: Vec<_> = effects.iter().filter(|effect| matches!(effect, Effect::Order { .. })).collect();
+        assert!(ordered.is_empty(), "what may be plugged is a guess, in second {second}: {ordered:?}");
+    }
+}

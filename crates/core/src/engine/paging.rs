@@ -164,7 +164,7 @@ impl Engine {
         let promised = machine.promise.assigned();
         let gave_back = machine.heard.as_ref().is_some_and(|heard| heard.report.visible <= promised);
         let fits = machine.devices.assigned() <= promised && (gave_back || promised >= machine.devices.boot);
-        let may_act = booted && paging.phase == Phase::Active && !machine.reset_held;
+        let may_act = booted && machine.known && paging.phase == Phase::Active && !machine.reset_held;
         if may_act && fits && now >= paging.retry_at {
             paging.phase = Phase::Ending;
             return self.effects.push(Effect::EndPaging(id));
