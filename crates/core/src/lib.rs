@@ -18,6 +18,7 @@
 //!              ├ stall       devices that do not do what they were asked
 //!              ├ doubt       reports that can't be true
 //!              ├ trouble     what is wrong with a guest, and since when
+//!              ├ explain     the same decision once more ──▶ why a VM has what it has
 //!              └ host        what may be lent at all
 //! ```
 //!
@@ -28,6 +29,7 @@ mod demand;
 mod doubt;
 mod engine;
 mod event;
+mod explain;
 mod facts;
 mod growth;
 mod host;
@@ -42,6 +44,7 @@ mod vm;
 
 pub use engine::{DriverSnapshot, Engine, HostSnapshot, PagingSnapshot, TroubleSnapshot, VmSnapshot};
 pub use event::{DriverWord, Effect, Event, Exit, Input, Notice, NoticeKind, Paged, Refusal, VmId, VmState};
+pub use explain::{Explanation, NAMED_MAX, Owed, Rank, Remedy, Sharer, Shortage, Why};
 pub use facts::{DeviceFacts, GuestReport, HostFacts, Instant, ReportSource};
 pub use host::HostConfig;
 pub use settings::{BUFFER_RANGE, DemandModel, MAXIMUM_CEILING, MINIMUM_FLOOR, MemorySettings, SettingsError};

@@ -10,6 +10,7 @@
 //! out the effects in order, and sends [`Input::Tick`] at [`Engine::deadline`].
 //! The same inputs give the same effects.
 
+mod explain;
 mod facts;
 mod lifecycle;
 mod live;
@@ -53,7 +54,7 @@ struct PendingStart {
 }
 
 /// The state machine. See the module's head.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Engine {
     host: Host,
     /// Whether this host can page machines to files.

@@ -17,7 +17,7 @@ use crate::{
 const REST_MIN: u32 = 4;
 
 /// One elastic VM in a decision. Amounts are in blocks.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(in crate::engine) struct Entry {
     pub(super) id: VmId,
     weight: Weight,

@@ -12,18 +12,19 @@
 //! once, so nothing is asked twice.
 
 mod entry;
+mod outlook;
 mod restarts;
 
 use dynmem_units::Bytes;
 
-pub(super) use self::entry::Entry;
+pub(super) use self::{entry::Entry, outlook::Outlook};
 use self::{
     entry::{blocks, bytes, of_one},
-    restarts::within_reach,
+    restarts::{Restart, within_reach},
 };
 use super::{Engine, PendingStart};
 use crate::{
-    Instant, VmId, VmState,
+    Instant, Rank, VmId, VmState,
     share::{fraction, share_among},
     vm::Machine,
 };
@@ -55,27 +56,29 @@ fn grant(growing: &mut [&mut Entry], purse: &mut Purse, rank: impl Fn(&Entry) ->
 
 /// Says what every VM should have of the room: minimum, then what it needs now,
 /// then what it needed lately, then buffers, of which `held_back` blocks of room
-/// are withheld. True if everybody can have all of it.
-fn entitle(survey: &mut Survey, held_back: u64) -> bool {
+/// are withheld. Names the rank that can't be served in full, if there is one.
+fn entitle(survey: &mut Survey, held_back: u64) -> Option<Rank> {
     let Survey { entries, room, needs, demands, targets, .. } = survey;
     let left = room.saturating_sub(held_back);
     if *targets <= left {
-        return true;
+        return None;
     }
     // Needs are shared as wholes. What goes on top of them is shared for itself,
     // or whoever needs much would have nothing of it.
     if *needs > *room {
         let claim = |entry: &Entry| entry.claim(entry.floor, entry.needs);
         share_among(*room, entries, claim, |entry, share| entry.entitled = share);
+        Some(Rank::Need)
     } else if *demands > *room {
         let claim = |entry: &Entry| entry.claim(0, entry.demand - entry.needs);
         share_among(*room - *needs, entries, claim, |entry, share| entry.entitled = entry.needs + share);
+        Some(Rank::Demand)
     } else {
         let claim = |entry: &Entry| entry.claim(0, entry.target - entry.demand);
         let on_top = left.saturating_sub(*demands);
         share_among(on_top, entries, claim, |entry, share| entry.entitled = entry.demand + share);
+        Some(Rank::Buffer)
     }
-    false
 }
 
 /// The memory that a decision has to work with. Blocks.
@@ -127,11 +130,8 @@ impl Engine {
     pub(super) fn decide(&mut self, now: Instant) {
         self.due = false;
         self.decided_at = now;
-        let mut survey = self.survey(now);
-        let left = survey.room.saturating_sub(survey.demands);
-        let restarts = within_reach(std::mem::take(&mut survey.resets), left, |id| self.may_page(now, id));
+        let (survey, restarts, short_of) = self.claims(now);
         let reset_needs: u64 = restarts.iter().map(|restart| restart.takes).sum();
-        let plenty = entitle(&mut survey, reset_needs);
         let Survey { mut entries, mut purse, room, targets, slack, surge_max, paging, .. } = survey;
 
         let mut growing = Vec::with_capacity(entries.len());
@@ -145,7 +145,7 @@ impl Engine {
         let spare = room.saturating_sub(targets).saturating_sub(reset_needs);
         let spare = self.serve_resizes(now, &mut purse, spare);
         self.admit_starts(now, &mut purse, spare);
-        if purse.short > 0 || !plenty {
+        if purse.short > 0 || short_of.is_some() {
             self.short_at = now;
         } else {
             // What refilling every buffer may take is not spent on hopes: the
@@ -164,6 +164,16 @@ impl Engine {
             self.page_instead(now, waiting);
         }
         self.entries = entries;
+    }
+
+    /// Who should have what: the entries, the restarts that are within reach, and
+    /// what there is not enough of.
+    fn claims(&mut self, now: Instant) -> (Survey, Vec<Restart>, Option<Rank>) {
+        let mut survey = self.survey(now);
+        let left = survey.room.saturating_sub(survey.demands);
+        let restarts = within_reach(std::mem::take(&mut survey.resets), left, |id| self.may_page(now, id));
+        let short_of = entitle(&mut survey, restarts.iter().map(|restart| restart.takes).sum());
+        (survey, restarts, short_of)
     }
 
     /// Everybody has demand and buffer: what is left is for growth that is
