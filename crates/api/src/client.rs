@@ -23,7 +23,10 @@ use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{net::UnixStream, time};
 
-use crate::{AutostartPatch, EventView, EventsQuery, HostView, MemoryPatch, Problem, StopRequest, VersionView, VmView};
+use crate::{
+    AutostartPatch, EventView, EventsQuery, HostView, MemoryPatch, Problem, StopRequest, VersionView, VmView,
+    counters::{CountersQuery, CountersView},
+};
 
 /// The largest answer that is read.
 pub const MAX_RESPONSE_BYTES: usize = 64 << 20;
@@ -196,6 +199,12 @@ impl Client {
     /// Changes what becomes of a VM when its host has come up.
     pub async fn set_autostart(&self, name: &str, patch: &AutostartPatch) -> Result<VmView, ClientError> {
         self.call(Method::PATCH, &vm_path(name, "/autostart"), Some(patch), QUICK).await
+    }
+
+    /// Counters, now. `pattern` as in [`CountersQuery`]; all without one.
+    pub async fn counters(&self, query: &CountersQuery) -> Result<CountersView, ClientError> {
+        let pattern = query.pattern.as_deref().map(|pattern| format!("?pattern={}", escape(pattern)));
+        self.get(&format!("/v1/counters{}", pattern.unwrap_or_default())).await
     }
 
     /// Events, oldest first.

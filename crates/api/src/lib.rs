@@ -12,6 +12,7 @@
 
 mod autostart;
 mod client;
+pub mod counters;
 mod event;
 mod host;
 mod memory;

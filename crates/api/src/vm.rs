@@ -57,6 +57,10 @@ pub struct VmView {
     /// Whether `overhead_bytes` was measured; else it is an estimate.
     #[serde(default)]
     pub overhead_measured: bool,
+    /// What the ledger counts for this VM: the larger of what it holds and what
+    /// it was promised, and overhead.
+    #[serde(default)]
+    pub charged_bytes: Bytes,
     /// Guest memory that the host really backs, read every ten seconds. Less
     /// than assigned where the guest has not touched it, or has given it back by
     /// free page reporting. Absent where it can't be told.
@@ -316,6 +320,12 @@ pub struct SmartPagingView {
     /// Working Set Size.
     #[serde(default)]
     pub used_bytes: Bytes,
+    /// For how long it has been there, while there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_seconds: Option<u64>,
+    /// Whether it has been there for longer than it should.
+    #[serde(default)]
+    pub overdue: bool,
 }
 
 /// What was done for a VM since it was started.
@@ -341,6 +351,10 @@ pub struct VmCounters {
     pub pressure_maximum_percent: Option<Percent>,
     /// The most memory that the guest ever saw since power-on.
     pub guest_high_water_bytes: Bytes,
+    /// Reports of its agent that were believed.
+    pub reports_taken: u64,
+    /// Messages of its agent that were refused.
+    pub reports_refused: u64,
 }
 
 #[cfg(test)]

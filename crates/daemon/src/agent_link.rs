@@ -59,6 +59,8 @@ pub(crate) struct AgentStatus {
     pub(crate) hello: Option<(String, String)>,
     /// When the last report that could be believed came.
     pub(crate) reported_at: Option<Instant>,
+    /// Reports that were believed and told to the engine.
+    pub(crate) taken: u64,
     /// Messages that were refused.
     pub(crate) refused: u64,
     /// Why the last of them was, and when.
@@ -255,7 +257,10 @@ impl AgentLink {
         let Some(report) = connection.waiting.take() else { return Some(()) };
         let now = Instant::now();
         connection.delivered_at = Some(now);
-        self.status.send_modify(|status| status.reported_at = Some(now));
+        self.status.send_modify(|status| {
+            status.reported_at = Some(now);
+            status.taken += 1;
+        });
         self.facts.vm(Event::Report(report)).await
     }
 

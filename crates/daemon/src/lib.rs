@@ -29,6 +29,7 @@ mod groups;
 mod host;
 mod http;
 mod instance;
+mod internals;
 mod log;
 mod paging;
 mod saved;

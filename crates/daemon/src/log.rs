@@ -14,7 +14,11 @@ mod writer;
 
 use std::{
     collections::BTreeMap,
-    sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    },
     thread::{self, JoinHandle},
 };
 
@@ -43,6 +47,10 @@ pub(crate) struct Log {
     thread: SyncSender<Message>,
     /// Entries lost since the last one that was taken.
     lost: u64,
+    /// Entries that were to be written.
+    logged: u64,
+    /// All entries that were lost, here and by the thread.
+    lost_in_all: Arc<AtomicU64>,
     /// States of VMs that have yet to be taken: they are never lost.
     states: BTreeMap<String, Option<Value>>,
 }
@@ -57,14 +65,18 @@ pub(crate) struct LogReader {
 /// dropped and all is written.
 pub(crate) fn start(events: EventLog) -> std::io::Result<(Log, LogReader, JoinHandle<()>)> {
     let (thread, messages) = sync_channel(MESSAGES_MAX);
-    let handle = thread::Builder::new().name("events".to_owned()).spawn(move || keep(events, &messages))?;
-    Ok((Log { thread: thread.clone(), lost: 0, states: BTreeMap::new() }, LogReader { thread }, handle))
+    let lost_in_all = Arc::new(AtomicU64::new(0));
+    let writer = Writer::new(events, Arc::clone(&lost_in_all));
+    let handle = thread::Builder::new().name("events".to_owned()).spawn(move || keep(writer, &messages))?;
+    let log = Log { thread: thread.clone(), lost: 0, logged: 0, lost_in_all, states: BTreeMap::new() };
+    Ok((log, LogReader { thread }, handle))
 }
 
 impl Log {
     /// Writes an entry, some time soon. Never waits.
     pub(crate) fn record(&mut self, vm: Option<String>, kind: &str, message: String, numbers: &[(&str, u64)]) {
         tracing::info!(kind, "{message}");
+        self.logged += 1;
         if self.lost > 0 {
             let message = format!("{} events were lost: the disk was too slow for them", self.lost);
             let lost = [("lost_events", self.lost)];
@@ -74,7 +86,18 @@ impl Log {
         }
         if self.lost > 0 || !self.send(entry(vm, kind, message, numbers)) {
             self.lost += 1;
+            self.lost_in_all.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// How many entries were to be written.
+    pub(crate) fn logged(&self) -> u64 {
+        self.logged
+    }
+
+    /// How many of them were lost.
+    pub(crate) fn lost(&self) -> u64 {
+        self.lost_in_all.load(Ordering::Relaxed)
     }
 
     /// Keeps a VM's state, some time soon, or forgets it. Never waits, and
@@ -131,8 +154,7 @@ impl LogReader {
 }
 
 /// The thread: entries in batches, each written once.
-fn keep(events: EventLog, messages: &Receiver<Message>) {
-    let mut writer = Writer::new(events);
+fn keep(mut writer: Writer, messages: &Receiver<Message>) {
     while let Ok(first) = writer.wait(messages) {
         let (mut batch, mut states, mut queries) = (Vec::new(), BTreeMap::new(), Vec::new());
         let mut sort = |message| match message {

@@ -1,6 +1,6 @@
 //! Facts → what people see: the one place where the engine's snapshots and a
-//! machine's particulars become the API's views. A new counter is added here
-//! and in `dynmem-api`.
+//! machine's particulars become the API's views. What they say in numbers is
+//! listed in `dynmem_api::counters`, from which everybody reads it.
 
 use std::path::PathBuf;
 
@@ -73,6 +73,7 @@ pub(crate) fn vm_view(vm: &VmSnapshot, vcpus: u32, parts: &MachineParts<'_>, now
         ballooned_bytes: vm.ballooned,
         plugged_bytes: vm.plugged,
         overhead_bytes: vm.overhead,
+        charged_bytes: vm.charge,
         overhead_measured: limits.is_some_and(|limits| limits.measured),
         resident_bytes: limits.and_then(|limits| limits.resident),
         memory_limit_bytes: limits.and_then(|limits| limits.limit),
@@ -90,7 +91,7 @@ pub(crate) fn vm_view(vm: &VmSnapshot, vcpus: u32, parts: &MachineParts<'_>, now
         console_path: info.map(|info| info.console.clone()),
         monitor_path: info.map(|info| info.monitor.clone()),
         pid: info.and_then(|info| info.pid),
-        counters: vm_counters(vm),
+        counters: vm_counters(vm, &parts.agent),
         warnings: if on { warnings(vm, parts) } else { Vec::new() },
     }
 }
@@ -168,6 +169,8 @@ fn smart_paging(vm: &VmSnapshot, parts: &MachineParts<'_>) -> SmartPagingView {
         in_use: vm.paging.is_some(),
         file_bytes: vm.paging.map(|paging| paging.file),
         used_bytes: vm.paging.map(|paging| paging.used).unwrap_or_default(),
+        since_seconds: vm.paging.map(|paging| paging.for_ms / 1000),
+        overdue: vm.paging.is_some_and(|paging| paging.overdue),
     }
 }
 
@@ -238,7 +241,7 @@ fn trouble(trouble: &TroubleSnapshot) -> TroubleView {
     }
 }
 
-fn vm_counters(vm: &VmSnapshot) -> VmCounters {
+fn vm_counters(vm: &VmSnapshot, agent: &AgentStatus) -> VmCounters {
     let pressure = vm.pressure.map(|_| vm.pressure_history);
     VmCounters {
         added_bytes: vm.counters.added,
@@ -249,6 +252,8 @@ fn vm_counters(vm: &VmSnapshot) -> VmCounters {
         pressure_average_percent: pressure.map(|pressure| pressure.average()),
         pressure_maximum_percent: pressure.map(|pressure| pressure.maximum),
         guest_high_water_bytes: vm.high_water,
+        reports_taken: agent.taken,
+        reports_refused: agent.refused,
     }
 }
 

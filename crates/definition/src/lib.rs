@@ -18,6 +18,7 @@
 //! | [`autostart`](Autostart) | what the daemon does with a VM when the host has come up |
 
 mod autostart;
+mod nearest;
 mod pattern;
 mod rules;
 mod text;
@@ -28,7 +29,8 @@ use dynmem_core::MemorySettings;
 use serde::{Deserialize, Serialize};
 
 pub use autostart::{Autostart, START_DELAY_SECONDS_MAX};
-pub use pattern::{NamePattern, NamePatternError};
+pub use nearest::nearest;
+pub use pattern::{NamePattern, NamePatternError, wildcard};
 pub use rules::{RuleError, check_name};
 pub use text::{DefinitionError, Problem};
 

@@ -1,4 +1,5 @@
-//! [`NamePattern`]: naming several VMs at once.
+//! [`NamePattern`]: naming several VMs at once; and [`wildcard`], the same for
+//! any text.
 
 use std::{fmt, str::FromStr};
 
@@ -6,18 +7,26 @@ use std::{fmt, str::FromStr};
 const PATTERN_BYTES_MAX: usize = 255;
 
 /// A pattern of VM names: `*` stands for any number of characters, `?` for
-/// exactly one, everything else for itself. Case matters, and the whole name
-/// has to match, so a plain name matches that VM only.
+/// exactly one, everything else for itself. Case matters, unless the pattern
+/// begins with `(?i)`, and the whole name has to match, so a plain name matches
+/// that VM only.
 ///
 /// ```
 /// # use dynmem_definition::NamePattern;
 /// let pattern: NamePattern = "Dev-*".parse()?;
 /// assert!(pattern.matches("Dev-web01"));
 /// assert!(!pattern.matches("dev-web01"));
+/// assert!("(?i)Dev-*".parse::<NamePattern>()?.matches("dev-web01"));
 /// # Ok::<(), dynmem_definition::NamePatternError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NamePattern(String);
+pub struct NamePattern {
+    text: String,
+    ignores_case: bool,
+}
+
+/// Before a pattern: the case of letters does not matter in it.
+const IGNORING_CASE: &str = "(?i)";
 
 /// Why a text is not a pattern of names.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -30,40 +39,58 @@ pub struct NamePatternError(String);
 impl NamePattern {
     /// True if the whole of `name` fits.
     pub fn matches(&self, name: &str) -> bool {
-        // Greedy with one way back: on a mismatch, the last star takes one
-        // character more. At most pattern × name steps, whatever the input.
-        let (pattern, name) = (self.0.as_bytes(), name.as_bytes());
-        let (mut at, mut seen) = (0, 0);
-        let mut last_star = None;
-        while seen < name.len() {
-            match pattern.get(at) {
-                Some(b'*') => {
-                    last_star = Some((at, seen));
-                    at += 1;
-                }
-                Some(wanted) if *wanted == b'?' || *wanted == name[seen] => {
-                    at += 1;
-                    seen += 1;
-                }
-                _ => {
-                    let Some((star, taken)) = last_star else { return false };
-                    last_star = Some((star, taken + 1));
-                    (at, seen) = (star + 1, taken + 1);
-                }
-            }
+        let (pattern, name) = (self.text.as_bytes(), name.as_bytes());
+        if self.ignores_case {
+            return fits(pattern, name, |a, b| a.eq_ignore_ascii_case(&b));
         }
-        pattern[at..].iter().all(|rest| *rest == b'*')
+        fits(pattern, name, |a, b| a == b)
     }
 
     /// True if the pattern is a plain name: no `*`, no `?`.
     pub fn is_plain(&self) -> bool {
-        !self.0.contains(['*', '?'])
+        !self.text.contains(['*', '?'])
     }
 
-    /// The pattern as it was written.
+    /// The pattern as it was written, without what may stand before it.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
     }
+}
+
+/// True if the whole of `text` fits `pattern`, in which `*` stands for any number
+/// of characters and `?` for one byte. The case of ASCII letters does not matter.
+///
+/// ```
+/// assert!(dynmem_definition::wildcard("* pressure", "Average Pressure"));
+/// assert!(!dynmem_definition::wildcard("pressure", "Average Pressure"));
+/// ```
+pub fn wildcard(pattern: &str, text: &str) -> bool {
+    fits(pattern.as_bytes(), text.as_bytes(), |a, b| a.eq_ignore_ascii_case(&b))
+}
+
+fn fits(pattern: &[u8], text: &[u8], same: impl Fn(u8, u8) -> bool) -> bool {
+    // Greedy with one way back: on a mismatch, the last star takes one
+    // character more. At most pattern × text steps, whatever the input.
+    let (mut at, mut seen) = (0, 0);
+    let mut last_star = None;
+    while seen < text.len() {
+        match pattern.get(at) {
+            Some(b'*') => {
+                last_star = Some((at, seen));
+                at += 1;
+            }
+            Some(wanted) if *wanted == b'?' || same(*wanted, text[seen]) => {
+                at += 1;
+                seen += 1;
+            }
+            _ => {
+                let Some((star, taken)) = last_star else { return false };
+                last_star = Some((star, taken + 1));
+                (at, seen) = (star + 1, taken + 1);
+            }
+        }
+    }
+    pattern[at..].iter().all(|rest| *rest == b'*')
 }
 
 impl FromStr for NamePattern {
@@ -71,16 +98,20 @@ impl FromStr for NamePattern {
 
     fn from_str(text: &str) -> Result<Self, NamePatternError> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.*?".contains(&byte);
+        let (ignores_case, text) = match text.strip_prefix(IGNORING_CASE) {
+            Some(rest) => (true, rest),
+            None => (false, text),
+        };
         if text.is_empty() || text.len() > PATTERN_BYTES_MAX || !text.bytes().all(allowed) {
             return Err(NamePatternError(text.chars().take(80).collect()));
         }
-        Ok(Self(text.to_owned()))
+        Ok(Self { text: text.to_owned(), ignores_case })
     }
 }
 
 impl fmt::Display for NamePattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
+        f.pad(&self.text)
     }
 }
 
@@ -119,6 +150,9 @@ mod tests {
             ("web01", "web01", true),
             ("web01", "web011", false),
             ("*-db-*", "eu-db-1", true),
+            ("(?i)dev-*", "Dev-1", true),
+            ("(?i)DEV?1", "Dev-1", true),
+            ("(?i)dev-1", "Dev-2", false),
             ("w.b", "web", false), // a dot is a dot, not a regular expression's
         ] {
             assert_eq!(pattern(text).matches(name), expected, "{text} on {name}");
@@ -127,11 +161,12 @@ mod tests {
 
     #[test]
     fn what_no_name_could_match_is_not_a_pattern() {
-        for text in ["", "a b", "a/b", "[ab]", "ü*", &"a".repeat(256)] {
+        for text in ["", "(?i)", "a(?i)b", "a b", "a/b", "[ab]", "ü*", &"a".repeat(256)] {
             let error = text.parse::<NamePattern>().expect_err(text);
             assert!(error.to_string().contains("is not a pattern of VM names"), "{error}");
         }
         assert!(pattern("web01").is_plain() && !pattern("web?").is_plain());
+        assert!(pattern("(?i)web01").is_plain() && pattern("(?i)web01").as_str() == "web01");
     }
 
     #[test]

@@ -55,6 +55,22 @@ impl Packages {
     }
 }
 
+/// The file at `path` in a Debian package, such as a program that is called and not
+/// installed: no service starts, and nothing remains but `folder`, where the
+/// package is unpacked unless it is there.
+pub fn file_of_package(package: &str, path: &str, folder: &Path) -> anyhow::Result<PathBuf> {
+    let file = folder.join(path);
+    if !file.is_file() {
+        let cache = folder.parent().context("A package is unpacked in a folder of its own")?;
+        fs::create_dir_all(cache).context("Cannot make a folder for packages")?;
+        Apt::new(cache).fetch(folder, |_| Ok(package.to_owned()))?;
+    }
+    if !file.is_file() {
+        bail!("The package {package} has no {path}");
+    }
+    Ok(file)
+}
+
 /// The package that apt calls `NAME=VERSION`, from a metapackage's record.
 fn kernel_dependency(record: &str) -> Option<String> {
     let dependencies = record.lines().find_map(|line| line.strip_prefix("Depends:"))?;

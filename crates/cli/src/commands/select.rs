@@ -2,7 +2,7 @@
 
 use anyhow::bail;
 use dynmem_api::VmView;
-use dynmem_definition::NamePattern;
+use dynmem_definition::{NamePattern, nearest};
 
 /// The VMs that `names` mean, in the order of the names and each once; all of
 /// them for no names. If one of the names means nothing, it is an error and
@@ -53,32 +53,6 @@ fn unknown(name: &str, vms: &[VmView]) -> String {
     format!("No VM is named {name:?}{hint}")
 }
 
-/// The name that `name` was probably meant to be.
-fn nearest<'n>(name: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
-    let tolerance = name.len() / 3 + 1;
-    names
-        .map(|candidate| (distance(&name.to_ascii_lowercase(), &candidate.to_ascii_lowercase()), candidate))
-        .filter(|(distance, _)| *distance <= tolerance)
-        .min()
-        .map(|(_, candidate)| candidate)
-}
-
-/// How many letters have to be inserted, deleted or replaced to get from one
-/// text to the other (Levenshtein's distance), row by row. Names are ASCII.
-fn distance(from: &str, to: &str) -> usize {
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (i, a) in from.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, b) in to.bytes().enumerate() {
-            let replaced = diagonal + usize::from(a != b);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[to.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,13 +96,5 @@ mod tests {
         );
         let error = one(Vec::new(), "db").expect_err("there is none").to_string();
         assert_eq!(error, "No VM is named \"db\": no VM is defined yet");
-    }
-
-    #[test]
-    fn distance_counts_letters() {
-        for (from, to, letters) in [("", "", 0), ("", "abc", 3), ("web01", "wbe01", 2), ("kitten", "sitting", 3)] {
-            assert_eq!(distance(from, to), letters, "{from} {to}");
-            assert_eq!(distance(to, from), letters, "{to} {from}");
-        }
     }
 }

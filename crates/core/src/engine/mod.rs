@@ -67,6 +67,7 @@ pub struct Engine {
     resizes: Vec<VmId>,
     totals: Counters,
     decided_at: Instant,
+    decisions: u64,
     ticked_at: Instant,
     /// Something changed that a decision should look at.
     due: bool,
@@ -93,6 +94,7 @@ impl Engine {
             resizes: Vec::new(),
             totals: Counters::default(),
             decided_at: Instant::default(),
+            decisions: 0,
             ticked_at: Instant::default(),
             due: false,
             hungry: false,

@@ -151,6 +151,8 @@ pub struct HostSnapshot {
     pub stall: u32,
     /// What moved.
     pub counters: Counters,
+    /// How many decisions were taken.
+    pub decisions: u64,
 }
 
 impl Engine {
@@ -205,6 +207,7 @@ impl Engine {
             host_available: self.host.facts.map(|facts| facts.available),
             stall: self.host.facts.map_or(0, |facts| facts.stall),
             counters: self.totals,
+            decisions: self.decisions,
         }
     }
 }

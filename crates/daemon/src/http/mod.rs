@@ -8,6 +8,8 @@
 //! ```
 
 mod answer;
+mod counters;
+mod metrics;
 mod routes;
 mod serve;
 mod stall;

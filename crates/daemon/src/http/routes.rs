@@ -54,6 +54,8 @@ pub(crate) fn router(shared: Shared) -> Router {
         .route("/v1/vms/{name}/saved", axum::routing::delete(discard))
         .route("/v1/vms/{name}/memory", patch(set_memory))
         .route("/v1/vms/{name}/autostart", patch(set_autostart))
+        .route("/metrics", get(super::metrics::metrics))
+        .route("/v1/counters", get(super::counters::counters))
         .route("/v1/events", get(events))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)

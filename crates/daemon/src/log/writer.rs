@@ -13,7 +13,11 @@
 
 use std::{
     collections::BTreeMap,
-    sync::mpsc::{Receiver, RecvError, RecvTimeoutError},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, RecvError, RecvTimeoutError},
+    },
     time::Duration,
 };
 
@@ -35,13 +39,16 @@ pub(super) struct Writer {
     states: BTreeMap<String, Option<Value>>,
     /// Entries that found no place since the last one that did.
     lost: u64,
+    /// All that were ever lost.
+    lost_in_all: Arc<AtomicU64>,
     /// The disk's refusal is told once.
     refused: bool,
 }
 
 impl Writer {
-    pub(super) fn new(events: EventLog) -> Self {
-        Self { events, waiting: Vec::new(), states: BTreeMap::new(), lost: 0, refused: false }
+    /// Counts in `lost_in_all` what finds no place.
+    pub(super) fn new(events: EventLog, lost_in_all: Arc<AtomicU64>) -> Self {
+        Self { events, waiting: Vec::new(), states: BTreeMap::new(), lost: 0, lost_in_all, refused: false }
     }
 
     /// The log, for whoever asks what is in it.
@@ -110,6 +117,7 @@ impl Writer {
             self.waiting.push(entry);
         } else {
             self.lost += 1;
+            self.lost_in_all.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -144,7 +152,8 @@ mod tests {
         assert!(notice.is_none(), "{notice:?}");
         let other = Connection::open(&path).expect("ours"); // a person's, who writes for long
         other.execute_batch("BEGIN IMMEDIATE").expect("ours");
-        let mut writer = Writer::new(log);
+        let lost_in_all = Arc::new(AtomicU64::new(0));
+        let mut writer = Writer::new(log, Arc::clone(&lost_in_all));
         let ran = |vm: &str| BTreeMap::from([(vm.to_owned(), Some(Value::Bool(true)))]);
         writer.write(some(0, 600), ran("web01"));
         writer.write(some(600, 1200), ran("db01"));
@@ -155,6 +164,7 @@ mod tests {
         let told = events(&writer);
         assert_eq!(told.len(), 1000, "an answer's most");
         assert_eq!(told[..2], ["1", "2"]);
+        assert_eq!(lost_in_all.load(Ordering::Relaxed), 201);
         assert_eq!(told.last().map(String::as_str), Some("201 events were lost: the disk took none for too long"));
     }
 }

@@ -20,7 +20,7 @@ mod publish;
 mod roster;
 mod waiters;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use dynmem_api::Problem;
 use dynmem_core::{Effect, Engine, Event, HostFacts, Input, Notice, VmId, VmState};
@@ -91,6 +91,9 @@ pub(crate) struct Supervisor {
     roster: Roster,
     drivers: JoinSet<()>,
     runs: u64,
+    /// What the engine was given, and how long it took.
+    engine_inputs: u64,
+    engine_time: Duration,
     /// A definition that is being written; requests wait until it is.
     change: Option<Change>,
     /// Something changed since the last snapshot.
@@ -146,6 +149,8 @@ impl Supervisor {
             roster: Roster::default(),
             drivers: JoinSet::new(),
             runs: 0,
+            engine_inputs: 0,
+            engine_time: Duration::ZERO,
             change: None,
             dirty: true,
             published_at: Instant::now(),
@@ -187,7 +192,10 @@ impl Supervisor {
 
     /// Tells the engine, and does what it says.
     fn feed(&mut self, input: Input) {
+        let begun = std::time::Instant::now();
         let effects = self.engine.handle(self.clock.now(), input);
+        self.engine_time += begun.elapsed();
+        self.engine_inputs += 1;
         self.dirty = true;
         for effect in effects {
             self.carry_out(effect);

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::{Supervisor, roster::Vm};
 use crate::{
     clock::unix_ms,
+    internals::Internals,
     views::{MachineParts, assigned_message, host_view, vm_view},
 };
 
@@ -21,6 +22,7 @@ pub(crate) struct Snapshot {
     pub(crate) host: HostView,
     /// By name.
     pub(crate) vms: Vec<VmView>,
+    pub(crate) internals: Internals,
 }
 
 impl Snapshot {
@@ -61,10 +63,23 @@ impl Supervisor {
                 Some(self.view(id, vm, &snapshot, now_unix_ms))
             })
             .collect();
-        let host = host_view(&self.engine.host_snapshot(), &vms, &self.host);
-        self.snapshots.send_replace(Arc::new(Snapshot { host, vms }));
+        let engine = self.engine.host_snapshot();
+        let host = host_view(&engine, &vms, &self.host);
+        let internals = self.internals(engine.decisions);
+        self.snapshots.send_replace(Arc::new(Snapshot { host, vms, internals }));
         self.dirty = false;
         self.published_at = Instant::now();
+    }
+
+    fn internals(&self, engine_decisions: u64) -> Internals {
+        Internals {
+            engine_inputs: self.engine_inputs,
+            engine_decisions,
+            engine_time: self.engine_time,
+            facts_waiting: self.facts.len(),
+            events_logged: self.log.logged(),
+            events_lost: self.log.lost(),
+        }
     }
 
     /// One VM as it is now.

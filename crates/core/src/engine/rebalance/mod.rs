@@ -130,6 +130,7 @@ impl Engine {
     pub(super) fn decide(&mut self, now: Instant) {
         self.due = false;
         self.decided_at = now;
+        self.decisions += 1;
         let (survey, restarts, short_of) = self.claims(now);
         let reset_needs: u64 = restarts.iter().map(|restart| restart.takes).sum();
         let Survey { mut entries, mut purse, room, targets, slack, surge_max, paging, .. } = survey;

@@ -1,0 +1,26 @@
+//! `GET /v1/counters`: the table of counters over the newest snapshot.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{Query, State, rejection::QueryRejection},
+    response::Json,
+};
+use dynmem_api::counters::{CountersQuery, CountersView, select};
+
+use super::{
+    answer::{Answer, json, problem},
+    routes::Shared,
+};
+use crate::clock::unix_ms;
+
+pub(super) async fn counters(
+    State(shared): State<Shared>,
+    query: Result<Query<CountersQuery>, QueryRejection>,
+) -> Answer<Json<CountersView>> {
+    let Query(query) = query.map_err(|error| problem(400, format!("The query is not understood: {error}")))?;
+    let snapshot = Arc::clone(&shared.snapshots.borrow());
+    let samples = select(&query.patterns(), &snapshot.host, &snapshot.vms)
+        .map_err(|unknown| problem(400, unknown.to_string()))?;
+    Ok(json(CountersView { time_unix_ms: unix_ms(), samples }))
+}
