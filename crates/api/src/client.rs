@@ -24,7 +24,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::{net::UnixStream, time};
 
 use crate::{
-    AutostartPatch, EventView, EventsQuery, HostView, MemoryPatch, Problem, StopRequest, VersionView, VmView,
+    AutostartPatch, EventView, EventsQuery, ExplanationView, HostView, MemoryPatch, Problem, StopRequest, VersionView,
+    VmView,
     counters::{CountersQuery, CountersView},
 };
 
@@ -140,6 +141,11 @@ impl Client {
     /// One VM.
     pub async fn vm(&self, name: &str) -> Result<VmView, ClientError> {
         self.get(&vm_path(name, "")).await
+    }
+
+    /// Why a VM has the memory that it has.
+    pub async fn explain(&self, name: &str) -> Result<ExplanationView, ClientError> {
+        self.get(&vm_path(name, "/explanation")).await
     }
 
     /// Defines a VM; it is off.

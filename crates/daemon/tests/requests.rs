@@ -41,6 +41,20 @@ async fn a_vm_lives_from_create_to_delete() {
 }
 
 #[tokio::test]
+async fn a_vm_s_memory_is_explained() {
+    let site = Site::new().await;
+    site.define("web01").await;
+    let off = site.client.explain("web01").await.expect("it is defined");
+    assert_eq!((off.why.as_str(), off.sentence.as_str()), ("off", "web01 has no memory: it is off"));
+    site.client.start("web01").await.expect("there is memory");
+    site.vm_until("web01", "running", |vm| vm.state == VmState::Running).await;
+    let on = site.client.explain("web01").await.expect("it is defined");
+    assert_eq!((on.assigned_bytes, on.sharers_total), (mib(512), 0));
+    assert!(on.sentence.starts_with("web01 has 512 MiB") && !on.why.is_empty(), "{on:?}");
+    assert_eq!(refusal(site.client.explain("web09").await).status, 404);
+}
+
+#[tokio::test]
 async fn every_refusal_is_a_sentence() {
     let site = Site::new().await;
     site.define("web01").await;

@@ -12,10 +12,14 @@
 //! and everything else that is ours (the other QEMU, the daemon, this program)
 //! to the others. And time in which it was ready to run and somebody else's
 //! program had that processor does not count: the kernel knows it
-//! (`/proc/PID/task/TID/schedstat`). So what is measured is memory, and neither
-//! that two guests share a processor nor what else this machine does. What it
-//! comes to by the clock alone is told beside it; of all rounds, the one in the
-//! middle counts.
+//! (`/proc/PID/task/TID/schedstat`). Nor does how fast memory itself is at that
+//! time: a loop of ours measures that meanwhile ([`reference`]). So what is
+//! measured is how the host manages memory, and neither that two guests share
+//! processors and caches nor what else this machine does. What it comes to by
+//! the clock alone is told beside it; of all rounds, the one in the middle
+//! counts.
+
+mod reference;
 
 use std::{collections::HashMap, ffi::OsString, fs, time::Duration};
 
@@ -29,6 +33,7 @@ use rustix::{
 };
 use tokio::time::Instant;
 
+use self::reference::Reference;
 use crate::{
     build::{self, Profile},
     report::Metric,
@@ -60,6 +65,8 @@ struct Pace {
     /// Without the time in which the victim waited for a processor.
     own: f64,
     by_the_clock: f64,
+    /// How fast memory was meanwhile: reads of the reference in a nanosecond.
+    memory: f64,
 }
 
 /// What one round came to.
@@ -73,7 +80,14 @@ struct Round {
 }
 
 impl Round {
+    /// What the victim kept of its pace, by the speed that memory had.
     fn kept(&self) -> f64 {
+        let calm = f64::midpoint(self.before.own / self.before.memory, self.after.own / self.after.memory);
+        self.offended.own / self.offended.memory / calm
+    }
+
+    /// The same, as fast as memory was.
+    fn kept_uncorrected(&self) -> f64 {
         self.offended.own / self.calm()
     }
 
@@ -102,7 +116,10 @@ pub(super) fn run(quick: bool) -> Result<Vec<Metric>> {
     };
     let metric = |metric: Metric| {
         let metric = metric.with("rounds", rounds).with("offenders_ended", died);
-        metric.with("kept", all(Round::kept)).with("kept_by_the_clock", all(Round::kept_by_the_clock))
+        metric
+            .with("kept", all(Round::kept))
+            .with("kept_uncorrected", all(Round::kept_uncorrected))
+            .with("kept_by_the_clock", all(Round::kept_by_the_clock))
     };
     Ok(vec![
         metric(Metric::new("neighbour_pages_per_second", middle.offended.own, "pages/s"))
@@ -120,11 +137,16 @@ async fn measure(image: &Image, rounds: usize, seconds: u64) -> Result<Vec<Round
     processors.pin_to_others(daemon)?; // and what it starts from now on
     lab.define(&Guest::new("offender", OFFENDER_MIB, 128, OFFENDER_MIB), Some(image)).await?;
     lab.define(&Guest::new("victim", VICTIM_MIB, VICTIM_MIB, VICTIM_MIB), Some(image)).await?;
+    let reference = Reference::begin(processors.first)?;
     let mut measured = Vec::with_capacity(rounds);
     for _ in 0..rounds {
-        let round = round(&lab, &processors, seconds).await?;
-        let (kept, clock) = (round.kept() * 100.0, round.kept_by_the_clock() * 100.0);
-        eprintln!("Beside the offender the victim keeps {kept:.1} % of its pace; {clock:.1} % by the clock alone");
+        let round = round(&lab, &processors, &reference, seconds).await?;
+        let percent = [Round::kept, Round::kept_uncorrected, Round::kept_by_the_clock].map(|of| of(&round) * 100.0);
+        let [kept, uncorrected, clock] = percent;
+        eprintln!(
+            "Beside the offender the victim keeps {kept:.1} % of its pace; {uncorrected:.1} % as fast as memory was, \
+             {clock:.1} % by the clock alone"
+        );
         measured.push(round);
     }
     let leftovers = lab.finish().await?;
@@ -132,7 +154,7 @@ async fn measure(image: &Image, rounds: usize, seconds: u64) -> Result<Vec<Round
     Ok(measured)
 }
 
-async fn round(lab: &Lab, processors: &Processors, seconds: u64) -> Result<Round> {
+async fn round(lab: &Lab, processors: &Processors, reference: &Reference, seconds: u64) -> Result<Round> {
     let mut neighbour = lab.boot("offender").await?;
     lab.until_agent_reports("offender").await?;
     let mut victim = lab.boot("victim").await?;
@@ -142,18 +164,18 @@ async fn round(lab: &Lab, processors: &Processors, seconds: u64) -> Result<Round
     victim.settle(WITHIN).await?;
     let ballooned = |vm: &VmView| vm.ballooned_bytes >= BALLOONED;
     lab.until_vm("offender", "ballooned", WITHIN, ballooned).await?;
-    let before = pace(&mut victim, pid, seconds, async || true).await?;
+    let before = pace(&mut victim, pid, reference, seconds, async || true).await?;
     neighbour.mischief(WorkloadRequest::Balloon { bound: false }).await?;
     neighbour.grow(OFFENCE, Some(OFFENCE.scale(2, seconds))).await?;
     let has_ended = async || lab.client().vm("offender").await.is_ok_and(|vm| !vm.state.is_on());
-    let offended = pace(&mut victim, pid, seconds, has_ended).await?;
+    let offended = pace(&mut victim, pid, reference, seconds, has_ended).await?;
     let offender_died = has_ended().await;
     drop(neighbour);
     let stop = StopRequest { mode: StopMode::Force, ..StopRequest::default() };
     if !offender_died {
         lab.client().stop("offender", &stop).await?;
     }
-    let after = pace(&mut victim, pid, seconds, async || true).await?;
+    let after = pace(&mut victim, pid, reference, seconds, async || true).await?;
     let status = victim.status().await?;
     ensure!(status.oom_kills == 0 && status.broken == 0, "The victim lost memory: {status:?}");
     drop(victim);
@@ -163,7 +185,14 @@ async fn round(lab: &Lab, processors: &Processors, seconds: u64) -> Result<Round
 
 /// How fast the guest reads all that it holds, over and over, for so long and
 /// until something is over, if that is soon.
-async fn pace(workload: &mut Workload, pid: u32, seconds: u64, is_over: impl AsyncFn() -> bool) -> Result<Pace> {
+async fn pace(
+    workload: &mut Workload,
+    pid: u32,
+    reference: &Reference,
+    seconds: u64,
+    is_over: impl AsyncFn() -> bool,
+) -> Result<Pace> {
+    let mark = reference.mark();
     let least = Duration::from_secs(seconds);
     let (began, mut pages, before) = (Instant::now(), 0_u64, schedule(pid)?);
     while began.elapsed() < least || (began.elapsed() < WITHIN && !is_over().await) {
@@ -174,7 +203,11 @@ async fn pace(workload: &mut Workload, pid: u32, seconds: u64, is_over: impl Asy
     #[expect(clippy::cast_precision_loss, reason = "some million pages")]
     let pages = pages as f64;
     let (elapsed, waited) = (began.elapsed(), waited(&before, &schedule(pid)?));
-    Ok(Pace { own: pages / elapsed.saturating_sub(waited).as_secs_f64(), by_the_clock: pages / elapsed.as_secs_f64() })
+    Ok(Pace {
+        own: pages / elapsed.saturating_sub(waited).as_secs_f64(),
+        by_the_clock: pages / elapsed.as_secs_f64(),
+        memory: reference.speed_since(mark).context("The reference did not run")?,
+    })
 }
 
 /// Of each thread: how long it ran, and how long it waited for a processor.

@@ -69,6 +69,18 @@ pub(crate) enum Command {
     /// Show and change memory settings
     #[command(subcommand)]
     Memory(MemoryCommand),
+    /// Tell why VMs have the memory that they have, and what would change it
+    #[command(after_help = "\
+Without names, all VMs are explained in a sentence each.
+
+Examples:
+  dynmem explain web01
+  dynmem explain 'Dev-*' --json")]
+    Explain {
+        /// Only these VMs, by name or pattern
+        #[arg(value_name = "NAMES")]
+        names: Vec<NamePattern>,
+    },
     /// Show what happened
     #[command(after_help = "Examples:\n  dynmem events --limit 20\n  dynmem events --vm web01 --follow")]
     Events(EventsArgs),

@@ -12,6 +12,7 @@ use crate::{
 
 mod console;
 mod events;
+mod explain;
 mod interrupt;
 mod memory;
 mod operate;
@@ -36,6 +37,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Host => output.show(&Host(&client.host().await?))?,
         Command::Vm(command) => return vm::run(command, &client, &mut output).await,
         Command::Memory(command) => return memory::run(command, &client, &mut output).await,
+        Command::Explain { names } => explain::run(&names, &client, &mut output).await?,
         Command::Events(args) => events::run(&args, &client, &mut output).await?,
         Command::Watch(args) => watch::run(&args, &client, &mut output).await?,
         Command::Completion { shell } => output.raw(&completion(shell))?,

@@ -16,6 +16,7 @@ use rustix::termios::tcgetwinsize;
 use serde::Serialize;
 
 mod event;
+mod explanation;
 mod host;
 mod result;
 #[cfg(test)]
@@ -28,6 +29,7 @@ mod vm;
 mod watch;
 
 pub(crate) use event::Events;
+pub(crate) use explanation::{Explanation, Explanations};
 pub(crate) use host::Host;
 pub(crate) use result::OperationResult;
 pub(crate) use sentences::{autostart_sentence, resize_sentence, settings_sentence};

@@ -94,14 +94,14 @@ impl Engine {
 
     /// What others were asked for and still hold, most first.
     fn owed(&self, id: VmId) -> Vec<Owed> {
-        let owes = |(other, vm): (VmId, &Vm)| {
+        let debt = |(other, vm): (VmId, &Vm)| {
             let machine = vm.elastic().filter(|_| other != id)?;
             let bytes = machine.charge().saturating_sub(machine.devices.overhead);
             let bytes = bytes.saturating_sub(machine.promise.assigned());
             let stuck = machine.stall.stuck_since().is_some();
             (bytes >= Bytes::BLOCK).then(|| Owed { name: vm.name.clone(), bytes, stuck })
         };
-        let mut owed: Vec<Owed> = self.each().filter_map(owes).collect();
+        let mut owed: Vec<Owed> = self.each().filter_map(debt).collect();
         owed.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.name.cmp(&b.name)));
         owed
     }

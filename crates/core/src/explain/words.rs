@@ -27,6 +27,30 @@ impl fmt::Display for Rank {
     }
 }
 
+impl Why {
+    /// The word for programs.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Off(_) => "off",
+            Self::WaitsToStart { .. } => "waits-to-start",
+            Self::Boots => "boots",
+            Self::Ends => "ends",
+            Self::Paused => "paused",
+            Self::Pages { .. } => "pages",
+            Self::Static => "static",
+            Self::Held { .. } => "held",
+            Self::Grows => "grows",
+            Self::Gives => "gives",
+            Self::WaitsForOthers => "waits-for-others",
+            Self::Shares(_) => "shares",
+            Self::Maximum => "maximum",
+            Self::Minimum => "minimum",
+            Self::Surplus => "surplus",
+            Self::Satisfied => "satisfied",
+        }
+    }
+}
+
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (name, has) = (&self.name, Mib(self.assigned));

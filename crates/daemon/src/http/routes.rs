@@ -14,7 +14,8 @@ use axum::{
     routing::{get, patch, post},
 };
 use dynmem_api::{
-    AutostartPatch, EventView, EventsQuery, HostView, MemoryPatch, StopMode, StopRequest, VersionView, VmView,
+    AutostartPatch, EventView, EventsQuery, ExplanationView, HostView, MemoryPatch, StopMode, StopRequest, VersionView,
+    VmView,
 };
 use dynmem_definition::VmDefinition;
 use tokio::sync::watch;
@@ -45,6 +46,7 @@ pub(crate) fn router(shared: Shared) -> Router {
         .route("/v1/host", get(host))
         .route("/v1/vms", get(vms).post(create))
         .route("/v1/vms/{name}", get(vm).delete(delete))
+        .route("/v1/vms/{name}/explanation", get(explanation))
         .route("/v1/vms/{name}/start", post(start))
         .route("/v1/vms/{name}/stop", post(stop))
         .route("/v1/vms/{name}/restart", post(restart))
@@ -96,6 +98,11 @@ async fn vm(State(shared): State<Shared>, name: Name) -> Answer<Json<VmView>> {
     let found = shared.snapshots.borrow().vm(&name).cloned();
     let shown: String = name.chars().take(80).collect();
     found.map(json).ok_or_else(|| problem(404, format!("No VM is named {shown:?}")))
+}
+
+async fn explanation(State(shared): State<Shared>, name: Name) -> Answer<Json<ExplanationView>> {
+    let name = name_of(name)?;
+    Ok(json(shared.commands.ask(|reply| Command::Explain(name, reply)).await?))
 }
 
 async fn create(State(shared): State<Shared>, body: Body) -> Answer<impl IntoResponse> {

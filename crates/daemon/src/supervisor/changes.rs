@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use dynmem_api::{MemoryPatch, Problem, VmView};
+use dynmem_api::{ExplanationView, MemoryPatch, Problem, VmView};
 use dynmem_core::{Event, VmId, VmState};
 use dynmem_definition::VmDefinition;
 use dynmem_store::{Definitions, DefinitionsError};
@@ -65,6 +65,7 @@ impl Supervisor {
             Command::Create(definition, reply) => self.create(definition, reply),
             Command::Delete(name, reply) => self.delete(&name, reply),
             Command::Discard(name, reply) => self.discard(&name, reply),
+            Command::Explain(name, reply) => self.explain(&name, reply),
             Command::Configure(name, patch, reply) => self.configure(&name, &patch, reply),
             Command::SetAutostart(name, patch, reply) => self.set_autostart(&name, patch, reply),
             Command::Act(name, action, reply) => self.act(&name, action, reply),
@@ -91,6 +92,11 @@ impl Supervisor {
             (What::Discard(_, reply), Err(problem)) => answer(reply, Err(problem)),
             (What::Delete(_, reply), Err(problem)) => answer(reply, Err(problem)),
         }
+    }
+
+    fn explain(&self, name: &str, reply: Reply<ExplanationView>) {
+        let explanation = self.roster.id_of(name).and_then(|id| self.engine.explain(self.clock.now(), id));
+        answer(reply, explanation.map(|explanation| (&explanation).into()).ok_or_else(|| unknown(name)));
     }
 
     fn create(&mut self, definition: Box<VmDefinition>, reply: Reply<VmView>) {

@@ -1,7 +1,7 @@
 //! What people ask of the supervisor ([`Command`]), and how they ask
 //! ([`Commands`]): each request waits for its outcome.
 
-use dynmem_api::{AutostartPatch, MemoryPatch, Problem, VmView};
+use dynmem_api::{AutostartPatch, ExplanationView, MemoryPatch, Problem, VmView};
 use dynmem_definition::VmDefinition;
 use tokio::sync::{mpsc, oneshot};
 
@@ -21,6 +21,8 @@ pub(crate) enum Command {
     Delete(String, Reply<()>),
     /// Delete what was saved of a VM.
     Discard(String, Reply<VmView>),
+    /// Say why a VM has what it has.
+    Explain(String, Reply<ExplanationView>),
     /// Change a VM's memory settings.
     Configure(String, MemoryPatch, Reply<VmView>),
     /// Change what becomes of a VM when the host has come up.

@@ -1,0 +1,22 @@
+//! `dynmem explain`.
+
+use anyhow::Result;
+use dynmem_api::Client;
+use dynmem_definition::NamePattern;
+
+use super::select::select;
+use crate::render::{Explanation, Explanations, Output};
+
+/// One VM in full; several in a sentence each.
+pub(super) async fn run(names: &[NamePattern], client: &Client, output: &mut Output) -> Result<()> {
+    if let [name] = names
+        && name.is_plain()
+    {
+        return Ok(output.show(&Explanation(&client.explain(name.as_str()).await?))?);
+    }
+    let mut explanations = Vec::new();
+    for vm in select(client.vms().await?, names)? {
+        explanations.push(client.explain(&vm.name).await?);
+    }
+    Ok(output.show(&Explanations(&explanations))?)
+}
