@@ -24,8 +24,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::{net::UnixStream, time};
 
 use crate::{
-    AutostartPatch, EventView, EventsQuery, ExplanationView, HostView, MemoryPatch, Problem, StopRequest, VersionView,
-    VmView,
+    AutostartPatch, EventView, EventsQuery, ExplanationView, HistoryQuery, HostHistory, HostView, MemoryPatch, Problem, StopRequest, VersionView, VmHistory, VmView,
     counters::{CountersQuery, CountersView},
 };
 
@@ -223,6 +222,18 @@ impl Client {
         self.get(&format!("/v1/events?{}", fields.join("&"))).await
     }
 
+    /// What a VM was, and what happened to it. As JSON, whatever `query.format`
+    /// says.
+    pub async fn vm_history(&self, name: &str, query: &HistoryQuery) -> Result<VmHistory, ClientError> {
+        self.get(&format!("{}?{}", vm_path(name, "/history"), history_fields(query))).await
+    }
+
+    /// What the host was, and what happened. As JSON, whatever `query.format`
+    /// says.
+    pub async fn host_history(&self, query: &HistoryQuery) -> Result<HostHistory, ClientError> {
+        self.get(&format!("/v1/host/history?{}", history_fields(query))).await
+    }
+
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         self.call(Method::GET, path, None::<&()>, QUICK).await
     }
@@ -318,6 +329,12 @@ impl Client {
             _ => ClientError::Connect { socket, source },
         }
     }
+}
+
+fn history_fields(query: &HistoryQuery) -> String {
+    let HistoryQuery { from, to, step, format: _ } = query;
+    let field = |name: &str, value: &Option<u64>| value.map(|value| format!("{name}={value}"));
+    [field("from", from), field("to", to), field("step", step)].into_iter().flatten().collect::<Vec<_>>().join("&")
 }
 
 fn vm_path(name: &str, action: &str) -> String {

@@ -1,6 +1,6 @@
 //! The words of the HTTP API: what the daemon answers and what it is asked.
 //!
-//! Views ([`VmView`], [`HostView`], [`EventView`]) go from the daemon to
+//! Views ([`VmView`], [`HostView`], [`EventView`], [`VmHistory`]) go from the daemon to
 //! people and programs; requests ([`MemoryPatch`], [`AutostartPatch`], [`StopRequest`],
 //! [`EventsQuery`], and `VmDefinition` of `dynmem-definition`) come back. A
 //! refusal is a [`Problem`]. [`Client`] speaks all of it over the daemon's
@@ -15,6 +15,7 @@ mod client;
 pub mod counters;
 mod event;
 mod explanation;
+mod history;
 mod host;
 mod memory;
 mod problem;
@@ -25,6 +26,10 @@ pub use autostart::{AutostartPatch, AutostartView};
 pub use client::{Client, ClientError, MAX_RESPONSE_BYTES};
 pub use event::{DEFAULT_EVENTS, EventView, EventsQuery, MAX_EVENTS};
 pub use explanation::{ExplanationView, OwedView, SharerView, ShortageView};
+pub use history::{
+    DEFAULT_HISTORY_SECONDS, HistoryFormat, HistoryQuery, HostHistory, HostPoint, MAX_HISTORY_POINTS,
+    MAX_HISTORY_SECONDS, VmHistory, VmPoint, history_csv,
+};
 pub use host::{DamagedDefinition, HostCounters, HostPagingView, HostView, MemoryLimits, ReserveBy, VersionView};
 pub use memory::MemoryPatch;
 pub use problem::Problem;

@@ -45,6 +45,10 @@ pub struct VmView {
     /// What the guest's programs can get without swapping.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guest_available_bytes: Option<Bytes>,
+    /// Share of the last moments in which some task of the guest waited for
+    /// memory (PSI `some`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest_stall_percent: Option<Percent>,
     /// Memory that the balloon holds for the host.
     #[serde(default)]
     pub ballooned_bytes: Bytes,

@@ -12,7 +12,7 @@
 //! every piece of state that matters, everybody else sends messages through
 //! bounded channels. The rooms, in the order in which data goes through them:
 //! `agent_link`, `driver`, `host` (facts) → `supervisor` → `driver` (orders),
-//! `log` (events), `views` and `http` (people). `adopt` finds machines that an
+//! `log` (events), `history` (samples), `views` and `http` (people). `adopt` finds machines that an
 //! earlier daemon left, `instance` makes sure that there is one daemon,
 //! `paging` keeps the smart paging files.
 //!
@@ -26,6 +26,7 @@ pub mod config;
 mod driver;
 mod fact;
 mod groups;
+mod history;
 mod host;
 mod http;
 mod instance;

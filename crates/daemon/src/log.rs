@@ -38,7 +38,18 @@ const BATCH_MAX: usize = 256;
 enum Message {
     Record(Box<NewEvent>),
     Keep(BTreeMap<String, Option<Value>>),
-    Query(EventsQuery, oneshot::Sender<Result<Vec<EventView>, Problem>>),
+    Query(Query, oneshot::Sender<Result<Vec<EventView>, Problem>>),
+}
+
+/// Which events are wanted.
+enum Query {
+    ByNumber(EventsQuery),
+    /// The newest of a span of time, in milliseconds since 1970.
+    OfSpan {
+        from_unix_ms: u64,
+        to_unix_ms: u64,
+        vm: Option<String>,
+    },
 }
 
 /// Writes entries.
@@ -88,6 +99,12 @@ impl Log {
             self.lost += 1;
             self.lost_in_all.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Another way to write to the same log, for somebody else.
+    pub(crate) fn another(&self) -> Self {
+        let lost_in_all = Arc::clone(&self.lost_in_all);
+        Self { thread: self.thread.clone(), lost: 0, logged: 0, lost_in_all, states: BTreeMap::new() }
     }
 
     /// How many entries were to be written.
@@ -144,6 +161,17 @@ fn entry(vm: Option<String>, kind: &str, message: String, numbers: &[(&str, u64)
 impl LogReader {
     /// Events, oldest first.
     pub(crate) async fn query(&self, query: EventsQuery) -> Result<Vec<EventView>, Problem> {
+        self.ask(Query::ByNumber(query)).await
+    }
+
+    /// The newest events of a span in seconds, as many as an answer may have,
+    /// oldest first; of one VM if `vm` names it.
+    pub(crate) async fn of_span(&self, span: (u64, u64), vm: Option<String>) -> Result<Vec<EventView>, Problem> {
+        let (from_unix_ms, to_unix_ms) = (span.0.saturating_mul(1000), span.1.saturating_mul(1000));
+        self.ask(Query::OfSpan { from_unix_ms, to_unix_ms, vm }).await
+    }
+
+    async fn ask(&self, query: Query) -> Result<Vec<EventView>, Problem> {
         let (reply, outcome) = oneshot::channel();
         self.thread.try_send(Message::Query(query, reply)).map_err(|error| match error {
             TrySendError::Full(_) => Problem::new(503, "The event log is busy: try again"),
@@ -173,7 +201,14 @@ fn keep(mut writer: Writer, messages: &Receiver<Message>) {
     writer.write(Vec::new(), BTreeMap::new()); // the last chance of what waits
 }
 
-fn find(events: &EventLog, query: &EventsQuery) -> Result<Vec<EventView>, LogError> {
+fn find(events: &EventLog, query: &Query) -> Result<Vec<EventView>, LogError> {
+    let query = match query {
+        Query::ByNumber(query) => query,
+        Query::OfSpan { from_unix_ms, to_unix_ms, vm } => {
+            let found = events.between(*from_unix_ms, *to_unix_ms, MAX_EVENTS, vm.as_deref());
+            return Ok(found?.into_iter().map(view).collect());
+        }
+    };
     let (limit, vm) = (query.checked_limit().unwrap_or(MAX_EVENTS), query.vm.as_deref());
     let found = match query.after {
         Some(after) => events.after(after, limit, vm),

@@ -21,7 +21,7 @@ use crate::{
     config::{AutoSize, BackendKind, Config, QemuUser},
     fact::FACTS_MAX,
     groups::Groups,
-    host, http,
+    history, host, http,
     instance::{ApiSocket, StateLock},
     log::{self, Log},
     paging, saved,
@@ -57,7 +57,9 @@ pub struct Daemon {
     socket: ApiSocket,
     shared: http::Shared,
     facts: mpsc::Sender<crate::fact::Fact>,
-    log_thread: JoinHandle<()>,
+    /// The threads that keep the history and the events: the one writes to the
+    /// other.
+    threads: [JoinHandle<()>; 2],
     reader: HostReader,
     groups: Option<Arc<Groups>>,
     _lock: StateLock,
@@ -83,18 +85,23 @@ impl Daemon {
         if let Some(forgotten) = forgotten {
             log.record(None, "autostart", forgotten, &[]);
         }
+        let history_log = log.another();
         // Before anybody is touched: with the socket taken, this is not our place.
         let socket = ApiSocket::bind(&config.socket)?;
         tell_start(&mut log, host_config, &hypervisor); // whoever waits for this can connect
         let Supervised { supervisor, commands, snapshots, facts, groups } =
             supervise(config, hypervisor, host_config, autostarts, log).await?;
-        let shared = http::Shared { commands, snapshots, events };
-        Ok(Self { supervisor, socket, shared, facts, log_thread, reader, groups, _lock: lock })
+        let (history, history_thread) = history::start(config.state_dir.join("history.db"), history_log)
+            .context("Could not start the history's thread")?;
+        let shared = http::Shared { commands, snapshots, events, history };
+        let threads = [history_thread, log_thread];
+        Ok(Self { supervisor, socket, shared, facts, threads, reader, groups, _lock: lock })
     }
 
     /// Serves until `stop`. Machines go on running.
     pub async fn serve(self, stop: impl Future<Output = ()>) {
-        let Self { supervisor, socket, shared, facts, log_thread, reader, groups, _lock } = self;
+        let Self { supervisor, socket, shared, facts, threads, reader, groups, _lock } = self;
+        let sampling = tokio::spawn(history::watch(shared.snapshots.clone(), shared.history.clone()));
         let watching = tokio::spawn(host::watch(reader, groups, facts));
         let (stopping, stopped) = watch::channel(false);
         let mut serving = Box::pin(http::serve(socket.listener(), http::router(shared), stopped));
@@ -107,12 +114,13 @@ impl Daemon {
         // Dropped by now, the supervisor has answered everybody who waited.
         systemd::notify(systemd::STOPPING);
         watching.abort();
+        sampling.abort();
         let _ = stopping.send(true);
         if timeout(FAREWELL, serving).await.is_err() {
             tracing::debug!("some connections were cut off");
         }
-        // Nobody is left who could write: the log's thread ends.
-        let _ = tokio::task::spawn_blocking(move || log_thread.join()).await;
+        // Nobody is left who could write: the threads end.
+        let _ = tokio::task::spawn_blocking(move || threads.map(JoinHandle::join)).await;
     }
 }
 

@@ -70,6 +70,7 @@ pub(crate) fn vm_view(vm: &VmSnapshot, vcpus: u32, parts: &MachineParts<'_>, now
         buffer_percent_held: spoken.then(|| buffer_held(vm)),
         guest_visible_bytes: report.map(|report| report.visible),
         guest_available_bytes: report.map(|report| report.available),
+        guest_stall_percent: report.map(|report| Percent::new(report.stall / 100)),
         ballooned_bytes: vm.ballooned,
         plugged_bytes: vm.plugged,
         overhead_bytes: vm.overhead,

@@ -1,4 +1,5 @@
-//! What outlives the daemon: VM definitions and the log of events.
+//! What outlives the daemon: VM definitions, the log of events, and the history
+//! of what VMs and the host were.
 //!
 //! # On disk
 //! ```text
@@ -10,6 +11,7 @@
 //!   dynmem.db-wal, dynmem.db-shm  0640  its write-ahead log; part of it
 //!   dynmem.db.damaged-<unix>            what a start could not read, kept
 //!   dynmem.db.newer-<unix>              what a later version left, kept
+//!   history.db                    0640  the history, SQLite, with files like these
 //! ```
 //! Definitions are files, because people read, edit, copy and version them.
 //! Events are rows, because programs ask for them by number and there are
@@ -30,6 +32,9 @@
 //! log's own thread, and [`EventLog::append_all`] commits a whole burst with
 //! one.
 //!
+//! **The history** is written with `synchronous = NORMAL`, and only once a
+//! minute: a power failure may take its last minutes and leaves the rest.
+//!
 //! **Damage** is met as such. A definition that can't be read is reported with
 //! its place, and the others load. A database that can't be read is moved
 //! aside, its write-ahead log first, so that a failure in between leaves
@@ -37,8 +42,10 @@
 //! [`LogNotice`] says so. Where nothing can be written at all the log is kept
 //! in memory. Opening never fails.
 
+mod database;
 mod definitions;
 mod event;
+pub mod history;
 mod log;
 mod schema;
 

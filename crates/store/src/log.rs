@@ -2,23 +2,19 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, OpenOptions},
-    io,
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::{
     Event, NewEvent,
-    schema::{self, Unusable},
+    database::{self, Aside},
+    schema,
 };
 
 const QUERY_MAX: u32 = 1000;
 const STATE_BYTES_MAX: usize = 64 << 10;
-const FILE_MODE: u32 = 0o640;
 const PUT_STATE: &str = "INSERT INTO vm_state (vm, state) VALUES (?1, ?2)
                          ON CONFLICT (vm) DO UPDATE SET state = excluded.state";
 const REMOVE_STATE: &str = "DELETE FROM vm_state WHERE vm = ?1";
@@ -107,20 +103,12 @@ impl EventLog {
             events_max: events_max.max(1),
             is_durable,
         };
-        let (suffix, reason) = match connect(path) {
-            Ok(connection) => return (log(connection, true), None),
-            Err(error @ Unusable::Damaged(_)) => ("damaged", error.to_string()),
-            Err(error @ Unusable::Newer(_)) => ("newer", error.to_string()),
-            Err(Unusable::Unreachable(error)) => return in_memory(log, path, error.to_string()),
-        };
-        match move_aside(path, suffix) {
-            Err(error) => in_memory(log, path, format!("{reason}; it can't be moved either: {error}")),
-            Ok(moved_to) => match connect(path) {
-                Ok(connection) => {
-                    (log(connection, true), Some(LogNotice::MovedAside { path: path.to_owned(), moved_to, reason }))
-                }
-                Err(error) => in_memory(log, path, error.to_string()),
-            },
+        match database::open(path, &schema::EVENTS) {
+            Ok((connection, None)) => (log(connection, true), None),
+            Ok((connection, Some(Aside { moved_to, reason }))) => {
+                (log(connection, true), Some(LogNotice::MovedAside { path: path.to_owned(), moved_to, reason }))
+            }
+            Err(reason) => in_memory(log, path, reason),
         }
     }
 
@@ -189,6 +177,32 @@ impl EventLog {
     /// `vm` names it.
     pub fn newest(&self, limit: u32, vm: Option<&str>) -> Result<Vec<Event>, LogError> {
         let mut events = self.query("id <= ?1", "DESC", i64::MAX, limit, vm)?;
+        events.reverse();
+        Ok(events)
+    }
+
+    /// The newest `limit` (at most 1000) events of a span of wall-clock time,
+    /// `to` excluded, oldest first; of one VM if `vm` names it.
+    pub fn between(
+        &self,
+        from_unix_ms: u64,
+        to_unix_ms: u64,
+        limit: u32,
+        vm: Option<&str>,
+    ) -> Result<Vec<Event>, LogError> {
+        let of_vm = if vm.is_some() { "AND vm = ?4" } else { "AND ?4 IS NULL" };
+        let sql = format!(
+            "SELECT id, time_unix_ms, vm, kind, message, numbers FROM event
+             WHERE time_unix_ms >= ?1 AND time_unix_ms < ?2 {of_vm} ORDER BY time_unix_ms DESC, id DESC LIMIT ?3"
+        );
+        let [from, to] = [from_unix_ms, to_unix_ms].map(|time| i64::try_from(time).unwrap_or(i64::MAX));
+        let select = || {
+            let mut select = self.connection.prepare_cached(&sql)?;
+            select
+                .query_map(params![from, to, limit.min(QUERY_MAX), vm], read_event)?
+                .collect::<rusqlite::Result<Vec<_>>>()
+        };
+        let mut events = select().map_err(|source| self.failed("read", source))?;
         events.reverse();
         Ok(events)
     }
@@ -293,48 +307,14 @@ fn read_event(row: &Row<'_>) -> rusqlite::Result<Event> {
     Ok(Event { id: row.get::<_, i64>(0)?.cast_unsigned(), what })
 }
 
-fn connect(path: &Path) -> Result<Connection, Unusable> {
-    // SQLite gives its other files the mode that it finds here. If this fails
-    // SQLite will say why, in more words.
-    let _ = OpenOptions::new().append(true).create(true).mode(FILE_MODE).open(path);
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = Connection::open_with_flags(path, flags)?;
-    schema::prepare(&mut connection)?;
-    Ok(connection)
-}
-
 fn in_memory(
     log: impl FnOnce(Connection, bool) -> EventLog,
     path: &Path,
     reason: String,
 ) -> (EventLog, Option<LogNotice>) {
     let mut connection = Connection::open_in_memory().expect("SQLite needs no file for a database in memory");
-    schema::prepare(&mut connection).expect("an empty database takes the newest shape");
+    schema::prepare(&mut connection, &schema::EVENTS).expect("an empty database takes the newest shape");
     (log(connection, false), Some(LogNotice::InMemory { path: path.to_owned(), reason }))
-}
-
-/// Renames a database and the files that belong to it; returns its new path.
-fn move_aside(path: &Path, suffix: &str) -> io::Result<PathBuf> {
-    let with = |path: &Path, suffix: &str| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(suffix);
-        PathBuf::from(name)
-    };
-    let mut unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let aside = loop {
-        let aside = with(path, &format!(".{suffix}-{unix}"));
-        if !aside.try_exists()? {
-            break aside;
-        }
-        unix += 1;
-    };
-    for part in ["-wal", "-shm", ""] {
-        match fs::rename(with(path, part), with(&aside, part)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            moved => moved?,
-        }
-    }
-    Ok(aside)
 }
 
 #[cfg(test)]
@@ -388,5 +368,9 @@ mod tests {
             let plan: String = log.connection.query_row(&sql, [], |row| row.get(3)).expect("a plan");
             assert!(plan.contains(index), "{plan}");
         }
+        let sql = "EXPLAIN QUERY PLAN SELECT * FROM event WHERE time_unix_ms >= 1 AND time_unix_ms < 9
+                   ORDER BY time_unix_ms DESC, id DESC LIMIT 9";
+        let plan: String = log.connection.query_row(sql, [], |row| row.get(3)).expect("a plan");
+        assert!(plan.contains("event_at"), "{plan}");
     }
 }

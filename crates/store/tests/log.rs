@@ -305,7 +305,7 @@ fn what_a_later_version_wrote_is_kept_from_us() {
     drop(later);
     let (_, moved_to, reason) = state.open_moved();
     assert!(moved_to.to_string_lossy().contains("dynmem.db.newer-"), "{moved_to:?}");
-    assert_eq!(reason, "it has version 99, and this program knows versions up to 1");
+    assert_eq!(reason, "it has version 99, and this program knows versions up to 2");
 }
 
 #[test]

@@ -17,7 +17,7 @@ mod values;
 mod vm;
 
 pub(crate) use memory::{GetArgs, MemoryCommand, SetArgs};
-pub(crate) use vm::{CreateArgs, VmCommand};
+pub(crate) use vm::{CreateArgs, HistoryArgs, VmCommand};
 
 /// Dynamic memory for QEMU/KVM virtual machines.
 #[derive(Debug, Parser)]

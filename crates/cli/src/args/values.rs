@@ -64,6 +64,20 @@ pub(super) fn interval(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
+/// `90`, `90s`, `15m`, `6h`, `7d`, `2w` or `1y`: a second to ten years.
+pub(super) fn span(text: &str) -> Result<Duration, String> {
+    const YEAR: u64 = 365 * 86_400;
+    let unit = [("s", 1), ("m", 60), ("h", 3600), ("d", 86_400), ("w", 7 * 86_400), ("y", YEAR)];
+    let (digits, seconds) =
+        unit.into_iter().find_map(|(suffix, seconds)| Some((text.strip_suffix(suffix)?, seconds))).unwrap_or((text, 1));
+    let number: u64 =
+        digits.parse().map_err(|_| format!("{text:?} is not a time such as 90s, 15m, 6h, 7d, 2w or 1y"))?;
+    match number.checked_mul(seconds).filter(|seconds| (1..=10 * YEAR).contains(seconds)) {
+        Some(seconds) => Ok(Duration::from_secs(seconds)),
+        None => Err(format!("Time {text} is out of range: it must be from 1s to 10y")),
+    }
+}
+
 /// `PATH[,format=qcow2|raw][,read_only]`. The daemon works in a folder of its
 /// own, so the path is completed here.
 pub(super) fn disk(text: &str) -> Result<Disk, String> {
@@ -156,6 +170,21 @@ mod tests {
         for text in ["", "tap", "tap:", "bridge:", "vlan:5", "user:x", "tap:t,forward=x", "user,", "user,mac"] {
             let error = network(text).expect_err(text);
             assert!(error.contains("tap:DEVICE"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_span_is_a_number_and_a_unit() {
+        let seconds = |text: &str| span(text).map(|span| span.as_secs());
+        assert_eq!(
+            ["90", "90s", "15m", "6h", "7d", "2w", "1y"].map(|text| seconds(text).expect(text)),
+            [90, 90, 900, 21_600, 604_800, 1_209_600, 31_536_000]
+        );
+        for text in ["", "h", "1.5h", "-1h", "1 h", "1month"] {
+            assert!(seconds(text).is_err_and(|error| error.contains("is not a time")), "{text}");
+        }
+        for text in ["0", "0h", "11y", "18446744073709551615y"] {
+            assert!(seconds(text).is_err_and(|error| error.contains("out of range")), "{text}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! `dynmem vm …`.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context, bail, ensure};
 use clap::{Args, Subcommand};
@@ -39,6 +39,17 @@ Examples:
         #[arg(value_parser = values::name)]
         name: String,
     },
+    /// Show what a VM was, up to a year ago
+    #[command(after_help = "\
+Kept is a point each second for an hour, each minute for a week, each hour for a year.
+Drawn is the highest of each moment; a blank is a time in which the VM was off or
+no daemon ran. --json has each point and all events of the span.
+
+Examples:
+  dynmem vm history web01
+  dynmem vm history web01 --last 7d
+  dynmem vm history web01 --last 1d --step 15m --csv > web01.csv")]
+    History(HistoryArgs),
     /// Change what becomes of VMs when their host has come up
     #[command(
         override_usage = "dynmem vm set <NAMES>... <OPTIONS>",
@@ -97,6 +108,22 @@ Example:
         #[arg(value_parser = values::name)]
         name: String,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HistoryArgs {
+    /// The VM's name
+    #[arg(value_parser = values::name)]
+    pub(crate) name: String,
+    /// How far back: seconds, or 15m, 6h, 7d, 2w, 1y
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = values::span)]
+    pub(crate) last: Duration,
+    /// From one point to the next; never finer than what is kept [default: as fine as there is]
+    #[arg(long, value_name = "TIME", value_parser = values::span)]
+    pub(crate) step: Option<Duration>,
+    /// Write a table for a spreadsheet (CSV, sizes in bytes)
+    #[arg(long)]
+    pub(crate) csv: bool,
 }
 
 #[derive(Debug, Args)]

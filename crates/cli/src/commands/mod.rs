@@ -13,6 +13,7 @@ use crate::{
 mod console;
 mod events;
 mod explain;
+mod history;
 mod interrupt;
 mod memory;
 mod operate;

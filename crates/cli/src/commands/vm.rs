@@ -5,7 +5,7 @@ use dynmem_api::{Client, ClientError, VmView};
 use dynmem_definition::NamePattern;
 
 use super::{
-    Outcome, console,
+    Outcome, console, history,
     operate::{AT_ONCE, operate},
     select::{one, select},
 };
@@ -21,6 +21,7 @@ pub(super) async fn run(command: VmCommand, client: &Client, output: &mut Output
         VmCommand::Create(args) => return create(*args, client, output).await,
         VmCommand::List { names } => output.show(&VmList(&select(client.vms().await?, &names)?))?,
         VmCommand::Show { name } => output.show(&Vm(&one(client.vms().await?, &name)?))?,
+        VmCommand::History(args) => history::run(&args, client, output).await?,
         VmCommand::Console { name } => console::run(&one(client.vms().await?, &name)?, output).await?,
         VmCommand::Set(args) => {
             let patch = args.patch();

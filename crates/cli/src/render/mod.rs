@@ -17,6 +17,7 @@ use serde::Serialize;
 
 mod event;
 mod explanation;
+mod history;
 mod host;
 mod result;
 #[cfg(test)]
@@ -30,6 +31,7 @@ mod watch;
 
 pub(crate) use event::Events;
 pub(crate) use explanation::{Explanation, Explanations};
+pub(crate) use history::History;
 pub(crate) use host::Host;
 pub(crate) use result::OperationResult;
 pub(crate) use sentences::{autostart_sentence, resize_sentence, settings_sentence};

@@ -9,6 +9,7 @@
 
 mod answer;
 mod counters;
+mod history;
 mod metrics;
 mod routes;
 mod serve;

@@ -20,8 +20,12 @@ use dynmem_api::{
 use dynmem_definition::VmDefinition;
 use tokio::sync::watch;
 
-use super::answer::{Answer, Refusal, json, problem, read};
+use super::{
+    answer::{Answer, Refusal, json, problem, read},
+    history,
+};
 use crate::{
+    history::HistoryReader,
     log::LogReader,
     supervisor::{Action, Command, Commands, Snapshot},
 };
@@ -35,10 +39,11 @@ pub(crate) struct Shared {
     pub(crate) commands: Commands,
     pub(crate) snapshots: watch::Receiver<Arc<Snapshot>>,
     pub(crate) events: LogReader,
+    pub(crate) history: HistoryReader,
 }
 
 /// A name in a path, which may be no text at all.
-type Name = Result<Path<String>, PathRejection>;
+pub(super) type Name = Result<Path<String>, PathRejection>;
 
 pub(crate) fn router(shared: Shared) -> Router {
     Router::new()
@@ -59,6 +64,8 @@ pub(crate) fn router(shared: Shared) -> Router {
         .route("/metrics", get(super::metrics::metrics))
         .route("/v1/counters", get(super::counters::counters))
         .route("/v1/events", get(events))
+        .route("/v1/vms/{name}/history", get(history::vm))
+        .route("/v1/host/history", get(history::host))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .with_state(shared)
@@ -74,7 +81,7 @@ async fn no_such_method(method: Method, uri: Uri) -> Refusal {
     problem(405, format!("{path} does not take {method}"))
 }
 
-fn name_of(name: Name) -> Answer<String> {
+pub(super) fn name_of(name: Name) -> Answer<String> {
     match name {
         Ok(Path(name)) => Ok(name),
         Err(error) => Err(problem(400, format!("The name in the path is not understood: {error}"))),

@@ -22,6 +22,9 @@ pub(crate) struct Snapshot {
     pub(crate) host: HostView,
     /// By name.
     pub(crate) vms: Vec<VmView>,
+    /// For each of them, a number that no VM had before: it tells a VM from an
+    /// earlier one of its name.
+    pub(crate) made: Vec<u64>,
     pub(crate) internals: Internals,
 }
 
@@ -54,19 +57,19 @@ impl Supervisor {
     /// Publishes what there is now.
     pub(super) fn publish(&mut self) {
         let (now, now_unix_ms) = (self.clock.now(), unix_ms());
-        let vms: Vec<VmView> = (self.roster.by_name())
+        let (vms, made): (Vec<VmView>, Vec<u64>) = (self.roster.by_name())
             .filter_map(|(id, vm)| {
                 let snapshot = self.engine.vm_snapshot(now, id)?;
                 if let Some(run) = &vm.run {
                     run.handle.tell_agent(assigned_message(&snapshot));
                 }
-                Some(self.view(id, vm, &snapshot, now_unix_ms))
+                Some((self.view(id, vm, &snapshot, now_unix_ms), vm.made))
             })
-            .collect();
+            .unzip();
         let engine = self.engine.host_snapshot();
         let host = host_view(&engine, &vms, &self.host);
         let internals = self.internals(engine.decisions);
-        self.snapshots.send_replace(Arc::new(Snapshot { host, vms, internals }));
+        self.snapshots.send_replace(Arc::new(Snapshot { host, vms, made, internals }));
         self.dirty = false;
         self.published_at = Instant::now();
     }

@@ -18,6 +18,8 @@ pub(crate) const VMS_MAX: usize = 10_000;
 #[derive(Debug)]
 pub(crate) struct Vm {
     pub(crate) definition: VmDefinition,
+    /// Tells it from VMs that had its name before.
+    pub(crate) made: u64,
     /// Its driver, while it has one.
     pub(crate) run: Option<Run>,
     /// Who waits for its state to change.
@@ -59,6 +61,7 @@ pub(crate) struct Roster {
     /// Indexed by number; holes are free numbers.
     vms: Vec<Option<Vm>>,
     names: BTreeMap<String, VmId>,
+    made: u64,
 }
 
 impl Roster {
@@ -73,7 +76,8 @@ impl Roster {
             self.vms.push(None);
         }
         self.names.insert(definition.name.clone(), id);
-        self.vms[free] = Some(Vm { definition, run: None, waiters: Waiters::default() });
+        self.made += 1;
+        self.vms[free] = Some(Vm { definition, made: self.made, run: None, waiters: Waiters::default() });
         Some(id)
     }
 

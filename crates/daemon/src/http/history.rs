@@ -1,0 +1,56 @@
+//! `GET /v1/vms/{name}/history` and `GET /v1/host/history`.
+
+use axum::{
+    extract::{Query, State, rejection::QueryRejection},
+    http::header,
+    response::{IntoResponse, Response},
+};
+use dynmem_api::{HistoryFormat, HistoryQuery, history_csv};
+use dynmem_store::history::Subject;
+use serde::Serialize;
+
+use super::{
+    answer::{Answer, json, problem},
+    routes::{Name, Shared, name_of},
+};
+use crate::history::{host_history, vm_history};
+
+type Asked = Result<Query<HistoryQuery>, QueryRejection>;
+
+pub(super) async fn vm(State(shared): State<Shared>, name: Name, query: Asked) -> Answer<Response> {
+    let (name, query) = (name_of(name)?, read(query)?);
+    if shared.snapshots.borrow().vm(&name).is_none() {
+        let shown: String = name.chars().take(80).collect();
+        return Err(problem(404, format!("No VM is named {shown:?}")));
+    }
+    let (span, series) = shared.history.ask(Subject::Vm(name.clone()), &query).await?;
+    match query.format {
+        HistoryFormat::Csv => csv(&vm_history(span, &series, Vec::new()).points),
+        HistoryFormat::Json => {
+            let events = shared.events.of_span(span, Some(name)).await?;
+            Ok(json(vm_history(span, &series, events)).into_response())
+        }
+    }
+}
+
+pub(super) async fn host(State(shared): State<Shared>, query: Asked) -> Answer<Response> {
+    let query = read(query)?;
+    let (span, series) = shared.history.ask(Subject::Host, &query).await?;
+    match query.format {
+        HistoryFormat::Csv => csv(&host_history(span, &series, Vec::new()).points),
+        HistoryFormat::Json => {
+            let events = shared.events.of_span(span, None).await?;
+            Ok(json(host_history(span, &series, events)).into_response())
+        }
+    }
+}
+
+fn read(query: Asked) -> Answer<HistoryQuery> {
+    let Query(query) = query.map_err(|error| problem(400, format!("The query is not understood: {error}")))?;
+    Ok(query)
+}
+
+fn csv<P: Serialize>(points: &[P]) -> Answer<Response> {
+    let text = history_csv(points).map_err(|error| problem(500, error.to_string()))?;
+    Ok(([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], text).into_response())
+}
