@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use dynmem_units::{Bytes, Percent};
 use serde::{Deserialize, Serialize};
 
+use crate::AdviceView;
+
 /// The host's memory and who has it: the answer of `GET /v1/host`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -69,6 +71,9 @@ pub struct HostView {
     pub smart_paging: HostPagingView,
     /// Definitions that could not be read. The other VMs are not affected.
     pub damaged_definitions: Vec<DamagedDefinition>,
+    /// What could be set better.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub advice: Vec<AdviceView>,
 }
 
 /// Where the size of the host's reserve comes from.

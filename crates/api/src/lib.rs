@@ -10,6 +10,7 @@
 //! Requests refuse unknown fields, so that a misspelt setting is an error and
 //! not silence. Views ignore them, so that an old client reads a new daemon.
 
+mod advice;
 mod autostart;
 mod client;
 pub mod counters;
@@ -22,6 +23,7 @@ mod problem;
 mod stop;
 mod vm;
 
+pub use advice::{AdviceView, Severity};
 pub use autostart::{AutostartPatch, AutostartView};
 pub use client::{Client, ClientError, MAX_RESPONSE_BYTES};
 pub use event::{DEFAULT_EVENTS, EventView, EventsQuery, MAX_EVENTS};

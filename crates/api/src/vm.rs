@@ -6,7 +6,7 @@ use dynmem_core::{DemandModel, MemorySettings};
 use dynmem_units::{Bytes, Percent, Weight};
 use serde::{Deserialize, Serialize};
 
-use crate::AutostartView;
+use crate::{AdviceView, AutostartView};
 
 /// One VM: the answer of `GET /v1/vms/{name}` and of everything that changes a
 /// VM. A VM that is off has zero sizes and none of the optional fields that
@@ -49,6 +49,9 @@ pub struct VmView {
     /// memory (PSI `some`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guest_stall_percent: Option<Percent>,
+    /// Size of the guest's swap, if its agent tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest_swap_bytes: Option<Bytes>,
     /// Memory that the balloon holds for the host.
     #[serde(default)]
     pub ballooned_bytes: Bytes,
@@ -121,6 +124,9 @@ pub struct VmView {
     /// Sentences about what deserves attention.
     #[serde(default)]
     pub warnings: Vec<String>,
+    /// What could be set better, the most important first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub advice: Vec<AdviceView>,
 }
 
 /// What a VM does.

@@ -30,6 +30,7 @@ use tokio::{
 };
 
 use crate::{
+    advice::Advice,
     clock::unix_ms,
     log::Log,
     supervisor::{Snapshot, shutting_down},
@@ -67,16 +68,22 @@ pub(crate) struct HistoryReader {
     thread: SyncSender<Message>,
 }
 
-/// Starts the thread, which opens the history at `path` itself. It ends when
+/// Starts the thread for the history at `path`; what follows from it is advised
+/// on `advice`. It ends when
 /// nobody is left who could sample or ask, and all is written.
-pub(crate) fn start(path: PathBuf, log: Log) -> std::io::Result<(HistoryReader, JoinHandle<()>)> {
+pub(crate) fn start(
+    path: PathBuf,
+    log: Log,
+    advice: watch::Sender<Arc<Advice>>,
+) -> std::io::Result<(HistoryReader, JoinHandle<()>)> {
     let (thread, messages) = sync_channel(MESSAGES_MAX);
-    let handle = thread::Builder::new().name("history".to_owned()).spawn(move || keep(path, log, &messages))?;
+    let handle = thread::Builder::new()
+        .name("history".to_owned())
+        .spawn(move || keep(Keeper::new(path, log, advice), &messages))?;
     Ok((HistoryReader { thread }, handle))
 }
 
-fn keep(path: PathBuf, log: Log, messages: &Receiver<Message>) {
-    let mut keeper = Keeper::new(path, log);
+fn keep(mut keeper: Keeper, messages: &Receiver<Message>) {
     while let Ok(message) = messages.recv() {
         match message {
             Message::Look { at_unix_s, snapshot, lost } => keeper.look(at_unix_s, &snapshot, lost),

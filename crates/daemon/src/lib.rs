@@ -12,13 +12,14 @@
 //! every piece of state that matters, everybody else sends messages through
 //! bounded channels. The rooms, in the order in which data goes through them:
 //! `agent_link`, `driver`, `host` (facts) → `supervisor` → `driver` (orders),
-//! `log` (events), `history` (samples), `views` and `http` (people). `adopt` finds machines that an
+//! `log` (events), `history` (samples) and `advice`, `views` and `http` (people). `adopt` finds machines that an
 //! earlier daemon left, `instance` makes sure that there is one daemon,
 //! `paging` keeps the smart paging files.
 //!
 //! Ending the daemon, in whatever way, ends no machine.
 
 mod adopt;
+mod advice;
 mod agent_link;
 mod autostart;
 mod clock;

@@ -16,6 +16,7 @@ use tokio::{
 
 use crate::{
     adopt,
+    advice::Advice,
     autostart::Autostarts,
     clock::Clock,
     config::{AutoSize, BackendKind, Config, QemuUser},
@@ -89,9 +90,10 @@ impl Daemon {
         // Before anybody is touched: with the socket taken, this is not our place.
         let socket = ApiSocket::bind(&config.socket)?;
         tell_start(&mut log, host_config, &hypervisor); // whoever waits for this can connect
+        let (advice, advised) = watch::channel(Arc::default());
         let Supervised { supervisor, commands, snapshots, facts, groups } =
-            supervise(config, hypervisor, host_config, autostarts, log).await?;
-        let (history, history_thread) = history::start(config.state_dir.join("history.db"), history_log)
+            supervise(config, hypervisor, host_config, autostarts, log, advised).await?;
+        let (history, history_thread) = history::start(config.state_dir.join("history.db"), history_log, advice)
             .context("Could not start the history's thread")?;
         let shared = http::Shared { commands, snapshots, events, history };
         let threads = [history_thread, log_thread];
@@ -190,6 +192,7 @@ async fn supervise(
     host_config: HostConfig,
     autostarts: Autostarts,
     mut log: Log,
+    advice: watch::Receiver<Arc<Advice>>,
 ) -> anyhow::Result<Supervised> {
     let definitions = Definitions::open(config.state_dir.join("vms"))?;
     let Loaded { definitions: loaded, damaged } = definitions.load_all()?;
@@ -241,6 +244,7 @@ async fn supervise(
         log,
         autostarts,
         host,
+        advice,
         commands: asked,
         facts: (facts.clone(), told),
         snapshots,

@@ -71,6 +71,7 @@ pub(crate) fn vm_view(vm: &VmSnapshot, vcpus: u32, parts: &MachineParts<'_>, now
         guest_visible_bytes: report.map(|report| report.visible),
         guest_available_bytes: report.map(|report| report.available),
         guest_stall_percent: report.map(|report| Percent::new(report.stall / 100)),
+        guest_swap_bytes: report.filter(|report| report.source == ReportSource::Agent).map(|report| report.swap_total),
         ballooned_bytes: vm.ballooned,
         plugged_bytes: vm.plugged,
         overhead_bytes: vm.overhead,
@@ -93,6 +94,7 @@ pub(crate) fn vm_view(vm: &VmSnapshot, vcpus: u32, parts: &MachineParts<'_>, now
         monitor_path: info.map(|info| info.monitor.clone()),
         pid: info.and_then(|info| info.pid),
         counters: vm_counters(vm, &parts.agent),
+        advice: Vec::new(), // the same
         warnings: if on { warnings(vm, parts) } else { Vec::new() },
     }
 }
@@ -132,6 +134,7 @@ pub(crate) fn host_view(host: &HostSnapshot, vms: &[VmView], parts: &HostParts) 
         memory_limits: parts.memory_limits.clone(),
         smart_paging: parts.smart_paging.clone(),
         damaged_definitions: parts.damaged.clone(),
+        advice: Vec::new(), // whoever publishes fills it in
     }
 }
 

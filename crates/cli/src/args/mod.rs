@@ -81,6 +81,19 @@ Examples:
         #[arg(value_name = "NAMES")]
         names: Vec<NamePattern>,
     },
+    /// Show what could be set better, and why
+    #[command(after_help = "\
+It is told once it has held for ten minutes, and follows from the settings, the
+guests' behaviour and their history. It decides nothing.
+
+Examples:
+  dynmem advice
+  dynmem advice 'web*' --json")]
+    Advice {
+        /// Only of these VMs, by name or pattern
+        #[arg(value_name = "NAMES")]
+        names: Vec<NamePattern>,
+    },
     /// Show what happened
     #[command(after_help = "Examples:\n  dynmem events --limit 20\n  dynmem events --vm web01 --follow")]
     Events(EventsArgs),

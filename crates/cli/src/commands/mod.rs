@@ -10,6 +10,7 @@ use crate::{
     render::{Host, Output},
 };
 
+mod advice;
 mod console;
 mod events;
 mod explain;
@@ -39,6 +40,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Vm(command) => return vm::run(command, &client, &mut output).await,
         Command::Memory(command) => return memory::run(command, &client, &mut output).await,
         Command::Explain { names } => explain::run(&names, &client, &mut output).await?,
+        Command::Advice { names } => advice::run(&names, &client, &mut output).await?,
         Command::Events(args) => events::run(&args, &client, &mut output).await?,
         Command::Watch(args) => watch::run(&args, &client, &mut output).await?,
         Command::Completion { shell } => output.raw(&completion(shell))?,

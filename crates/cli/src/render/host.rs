@@ -1,6 +1,6 @@
 //! The host in full.
 
-use dynmem_api::{HostPagingView, HostView, MemoryLimits, ReserveBy};
+use dynmem_api::{AdviceView, HostPagingView, HostView, MemoryLimits, ReserveBy};
 use serde::Serialize;
 
 use super::{Show, Style, pairs, size::human, vm::moved};
@@ -49,6 +49,8 @@ impl Show for Host<'_> {
             .map(|damaged| ("Damaged definition", format!("{}: {}", damaged.path.display(), damaged.error)))
             .collect();
         blocks.push(pairs(&damaged));
+        let advice = |advice: &AdviceView| ("Advice", format!("{}. {}", advice.sentence, advice.remedy));
+        blocks.push(pairs(&host.advice.iter().map(advice).collect::<Vec<_>>()));
         blocks.push(pairs(&[("Host protection", host.protection.clone().unwrap_or_default())]));
         blocks.retain(|block| !block.is_empty());
         blocks.join("\n\n")

@@ -15,6 +15,7 @@ use std::{
 use rustix::termios::tcgetwinsize;
 use serde::Serialize;
 
+mod advice;
 mod event;
 mod explanation;
 mod history;
@@ -29,6 +30,7 @@ mod time;
 mod vm;
 mod watch;
 
+pub(crate) use advice::Advice;
 pub(crate) use event::Events;
 pub(crate) use explanation::{Explanation, Explanations};
 pub(crate) use history::History;

@@ -1,7 +1,7 @@
 //! VMs as a table of Hyper-V's columns, as a table of settings, and one in
 //! full.
 
-use dynmem_api::{DriverView, Integration, MemoryStatus, SettingsView, SmartPagingView, VmState, VmView};
+use dynmem_api::{AdviceView, DriverView, Integration, MemoryStatus, SettingsView, SmartPagingView, VmState, VmView};
 use dynmem_units::{Bytes, Percent};
 use serde::Serialize;
 
@@ -127,6 +127,8 @@ impl Show for Vm<'_> {
             let warnings: Vec<_> = vm.warnings.iter().map(|warning| ("Warning", warning.clone())).collect();
             blocks.push(pairs(&warnings));
         }
+        let advice = |advice: &AdviceView| ("Advice", format!("{}. {}", advice.sentence, advice.remedy));
+        blocks.push(pairs(&vm.advice.iter().map(advice).collect::<Vec<_>>()));
         blocks.retain(|block| !block.is_empty());
         blocks.join("\n\n")
     }

@@ -3,13 +3,20 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
+    sync::Arc,
 };
 
 use dynmem_api::MAX_HISTORY_POINTS;
 use dynmem_store::history::{History, HistoryError, Piece, Point, Sample, Series, Subject, series};
 
+use tokio::sync::watch;
+
 use super::sample::{of_host, of_vm};
-use crate::{log::Log, supervisor::Snapshot};
+use crate::{
+    advice::{Advice, Adviser},
+    log::Log,
+    supervisor::Snapshot,
+};
 
 /// Samples of a subject that wait for a disk.
 const WAITING_MAX: usize = 300;
@@ -21,6 +28,8 @@ pub(super) struct Keeper {
     /// None while it can't be opened; it is tried each minute.
     history: Option<History>,
     log: Log,
+    adviser: Adviser,
+    advice: watch::Sender<Arc<Advice>>,
     host: Vec<Sample>,
     /// By name.
     vms: BTreeMap<String, Vec<Sample>>,
@@ -37,11 +46,13 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    pub(super) fn new(path: PathBuf, log: Log) -> Self {
+    pub(super) fn new(path: PathBuf, log: Log, advice: watch::Sender<Arc<Advice>>) -> Self {
         let mut keeper = Self {
             path,
             history: None,
             log,
+            adviser: Adviser::default(),
+            advice,
             host: Vec::new(),
             vms: BTreeMap::new(),
             made: None,
@@ -77,6 +88,20 @@ impl Keeper {
             }
         }
         self.lost += lost;
+        self.advise(at_unix_s, snapshot);
+    }
+
+    fn advise(&mut self, now_unix_s: u64, snapshot: &Snapshot) {
+        let mut adviser = std::mem::take(&mut self.adviser);
+        // A history that can't be read now is one of which nothing is known.
+        let minutes = |subject: &Subject, since| {
+            self.series(subject, (since, now_unix_s), Some(60)).map_or_else(|_| Vec::new(), |series| series.points)
+        };
+        let advice = adviser.look(snapshot, now_unix_s, minutes);
+        self.adviser = adviser;
+        if let Some(advice) = advice {
+            self.advice.send_replace(Arc::new(advice));
+        }
     }
 
     /// Writes what waits.

@@ -39,6 +39,7 @@ pub(crate) use publish::Snapshot;
 use roster::{Roster, Run};
 
 use crate::{
+    advice::Advice,
     autostart::Autostarts,
     clock::Clock,
     driver::Order,
@@ -65,6 +66,8 @@ pub(crate) struct Parts {
     pub(crate) log: Log,
     pub(crate) autostarts: Autostarts,
     pub(crate) host: HostParts,
+    /// What is advised, by whoever knows the history.
+    pub(crate) advice: watch::Receiver<Arc<Advice>>,
     pub(crate) commands: mpsc::Receiver<Command>,
     /// The facts, and how drivers send them.
     pub(crate) facts: (mpsc::Sender<Fact>, mpsc::Receiver<Fact>),
@@ -84,6 +87,7 @@ pub(crate) struct Supervisor {
     log: Log,
     autostarts: Autostarts,
     host: HostParts,
+    advice: watch::Receiver<Arc<Advice>>,
     commands: mpsc::Receiver<Command>,
     facts: mpsc::Receiver<Fact>,
     facts_sender: mpsc::Sender<Fact>,
@@ -125,6 +129,7 @@ impl Supervisor {
             log,
             autostarts,
             host,
+            advice,
             commands,
             facts,
             snapshots,
@@ -142,6 +147,7 @@ impl Supervisor {
             log,
             autostarts,
             host,
+            advice,
             commands,
             facts,
             facts_sender,

@@ -51,7 +51,8 @@ impl Supervisor {
         });
         let parts = MachineParts { paging_path, ..of_machine };
         let autostart = self.autostart_view(id, &vm.definition);
-        VmView { autostart, ..vm_view(snapshot, vm.definition.vcpus, &parts, now_unix_ms) }
+        let advice = self.advice.borrow().of(&vm.definition.name);
+        VmView { autostart, advice, ..vm_view(snapshot, vm.definition.vcpus, &parts, now_unix_ms) }
     }
 
     /// Publishes what there is now.
@@ -67,7 +68,8 @@ impl Supervisor {
             })
             .unzip();
         let engine = self.engine.host_snapshot();
-        let host = host_view(&engine, &vms, &self.host);
+        let advice = self.advice.borrow().host.clone();
+        let host = HostView { advice, ..host_view(&engine, &vms, &self.host) };
         let internals = self.internals(engine.decisions);
         self.snapshots.send_replace(Arc::new(Snapshot { host, vms, made, internals }));
         self.dirty = false;
