@@ -24,7 +24,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::{net::UnixStream, time};
 
 use crate::{
-    AutostartPatch, EventView, EventsQuery, ExplanationView, HistoryQuery, HostHistory, HostView, MemoryPatch, Problem, StopRequest, VersionView, VmHistory, VmView,
+    AutostartPatch, EventView, EventsQuery, ExplanationView, HistoryQuery, HostHistory, HostView, MemoryPatch,
+    MeterView, Problem, StopRequest, VersionView, VmHistory, VmView,
     counters::{CountersQuery, CountersView},
 };
 
@@ -204,6 +205,26 @@ impl Client {
     /// Changes what becomes of a VM when its host has come up.
     pub async fn set_autostart(&self, name: &str, patch: &AutostartPatch) -> Result<VmView, ClientError> {
         self.call(Method::PATCH, &vm_path(name, "/autostart"), Some(patch), QUICK).await
+    }
+
+    /// What was metered of a VM.
+    pub async fn meter(&self, name: &str) -> Result<MeterView, ClientError> {
+        self.get(&vm_path(name, "/meter")).await
+    }
+
+    /// Begins to meter a VM; one that is metered already goes on.
+    pub async fn enable_meter(&self, name: &str) -> Result<VmView, ClientError> {
+        self.call(Method::PUT, &vm_path(name, "/meter"), None::<&()>, QUICK).await
+    }
+
+    /// Forgets what was metered of a VM, and begins anew.
+    pub async fn reset_meter(&self, name: &str) -> Result<VmView, ClientError> {
+        self.post(name, "/meter/reset", QUICK).await
+    }
+
+    /// Ends metering a VM, and forgets what was metered.
+    pub async fn disable_meter(&self, name: &str) -> Result<VmView, ClientError> {
+        self.call(Method::DELETE, &vm_path(name, "/meter"), None::<&()>, QUICK).await
     }
 
     /// Counters, now. `pattern` as in [`CountersQuery`]; all without one.

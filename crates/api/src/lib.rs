@@ -19,6 +19,7 @@ mod explanation;
 mod history;
 mod host;
 mod memory;
+mod meter;
 mod problem;
 mod stop;
 mod vm;
@@ -34,6 +35,7 @@ pub use history::{
 };
 pub use host::{DamagedDefinition, HostCounters, HostPagingView, HostView, MemoryLimits, ReserveBy, VersionView};
 pub use memory::MemoryPatch;
+pub use meter::{MeterPool, MeterView};
 pub use problem::Problem;
 pub use stop::{MAX_STOP_TIMEOUT_SECONDS, StopMode, StopRequest};
 pub use vm::{

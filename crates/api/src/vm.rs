@@ -6,7 +6,7 @@ use dynmem_core::{DemandModel, MemorySettings};
 use dynmem_units::{Bytes, Percent, Weight};
 use serde::{Deserialize, Serialize};
 
-use crate::{AdviceView, AutostartView};
+use crate::{AdviceView, AutostartView, MeterView};
 
 /// One VM: the answer of `GET /v1/vms/{name}` and of everything that changes a
 /// VM. A VM that is off has zero sizes and none of the optional fields that
@@ -121,6 +121,9 @@ pub struct VmView {
     /// What was done for it since it was started.
     #[serde(default)]
     pub counters: VmCounters,
+    /// Its memory over a period, while that is metered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub meter: Option<MeterView>,
     /// Sentences about what deserves attention.
     #[serde(default)]
     pub warnings: Vec<String>,

@@ -2,9 +2,11 @@
 //!
 //! A line goes words → [`args`] (typed, checked) → [`commands`] (asks the
 //! daemon through `dynmem-api`) → [`render`] (text or JSON). What goes wrong
-//! is one sentence on standard error and an exit code, both made here.
+//! is one sentence on standard error and an exit code, both made here. A line of
+//! Hyper-V's cmdlets is first made one of ours ([`hyperv`]).
 
 use std::{
+    env,
     io::{self, Write},
     process::ExitCode,
 };
@@ -12,17 +14,39 @@ use std::{
 use clap::Parser;
 use dynmem_api::ClientError;
 
-use crate::{args::Cli, commands::Outcome, render::printable};
+use crate::{args::Cli, commands::Outcome, hyperv::Meaning, render::printable};
 
 mod args;
 mod commands;
+mod hyperv;
 mod render;
 
-const FAILED: u8 = 1; // 2 is clap's, for usage
+const FAILED: u8 = 1;
+const USAGE: u8 = 2; // as clap has it
 const UNREACHABLE: u8 = 3;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let words: Vec<String> = env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    let lines = match hyperv::translate(&words) {
+        None => return carry_out(Cli::parse()),
+        Some(Ok(Meaning::Lines(lines))) => lines,
+        Some(Ok(Meaning::Help(text))) => {
+            let _ = writeln!(io::stdout(), "{text}"); // nobody is left to tell if that fails
+            return ExitCode::SUCCESS;
+        }
+        Some(Err(sentence)) => {
+            complain(&anyhow::anyhow!(sentence), USAGE, words.iter().any(|word| word == "--json"));
+            return ExitCode::from(USAGE);
+        }
+    };
+    // All of them are understood before the first is carried out.
+    let whole = |line: Vec<String>| Cli::parse_from(std::iter::once("dynmem".to_owned()).chain(line));
+    let lines: Vec<Cli> = lines.into_iter().map(whole).collect();
+    lines.into_iter().map(carry_out).find(|code| *code != ExitCode::SUCCESS).unwrap_or(ExitCode::SUCCESS)
+}
+
+/// Carries out one line, and tells how that went.
+fn carry_out(cli: Cli) -> ExitCode {
     let json = cli.json;
     match run(cli) {
         Ok(Outcome::Done) => ExitCode::SUCCESS,

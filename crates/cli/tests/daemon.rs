@@ -112,3 +112,8 @@ fn vms_start_and_run_and_stop() {
     daemon.await_running(2);
     daemon.transcript("running");
 }
+
+#[test]
+fn lines_of_hyper_vs_cmdlets_work_as_they_are() {
+    Daemon::start().transcript("hyperv");
+}

@@ -33,6 +33,7 @@ mod http;
 mod instance;
 mod internals;
 mod log;
+mod meter;
 mod paging;
 mod saved;
 mod serve;

@@ -120,8 +120,13 @@ impl Log {
     /// Keeps a VM's state, some time soon, or forgets it. Never waits, and
     /// loses nothing while the daemon lives: see [`Log::flush`].
     pub(crate) fn keep(&mut self, vm: String, state: Option<Value>) {
-        self.states.insert(vm, state);
+        self.keep_later(vm, state);
         self.flush();
+    }
+
+    /// The same, handed over with the next [`Log::flush`].
+    pub(crate) fn keep_later(&mut self, vm: String, state: Option<Value>) {
+        self.states.insert(vm, state);
     }
 
     /// Hands over the states that did not go through before.

@@ -26,7 +26,7 @@ use crate::{
     instance::{ApiSocket, StateLock},
     log::{self, Log},
     paging, saved,
-    supervisor::{Commands, Parts, Snapshot, Supervisor},
+    supervisor::{Commands, Meters, Parts, Snapshot, Supervisor},
     systemd,
     views::HostParts,
 };
@@ -78,7 +78,7 @@ impl Daemon {
         let present = reader.sample().context("This host's memory can't be read")?.memory;
         let host_config = config.host.settle(present).map_err(|rule| anyhow!(rule))?;
         let (events, notice) = EventLog::open(&config.state_dir.join("dynmem.db"), EVENTS_MAX);
-        let (autostarts, forgotten) = autostarts(&reader, &events);
+        let (autostarts, meters, forgotten) = kept(&reader, &events);
         let (mut log, events, log_thread) = log::start(events).context("Could not start the event log's thread")?;
         if let Some(notice) = notice {
             log.record(None, "event-log", notice.to_string(), &[]);
@@ -92,7 +92,7 @@ impl Daemon {
         tell_start(&mut log, host_config, &hypervisor); // whoever waits for this can connect
         let (advice, advised) = watch::channel(Arc::default());
         let Supervised { supervisor, commands, snapshots, facts, groups } =
-            supervise(config, hypervisor, host_config, autostarts, log, advised).await?;
+            supervise(config, hypervisor, host_config, (autostarts, meters), log, advised).await?;
         let (history, history_thread) = history::start(config.state_dir.join("history.db"), history_log, advice)
             .context("Could not start the history's thread")?;
         let shared = http::Shared { commands, snapshots, events, history };
@@ -128,7 +128,7 @@ impl Daemon {
 
 /// What daemons before this one kept of VMs, and in which boot of the host this
 /// one is; and what to tell people if that is not known.
-fn autostarts(reader: &HostReader, events: &EventLog) -> (Autostarts, Option<String>) {
+fn kept(reader: &HostReader, events: &EventLog) -> (Autostarts, Meters, Option<String>) {
     let same = |why: &dyn std::fmt::Display| {
         format!("Whether the host has been restarted can't be told, so no VM starts by itself: {why}")
     };
@@ -137,8 +137,14 @@ fn autostarts(reader: &HostReader, events: &EventLog) -> (Autostarts, Option<Str
         Err(error) => (None, Some(same(&error))),
     };
     match events.states() {
-        Ok(rows) => (Autostarts::new(boot_id, events.is_durable(), rows), unknown),
-        Err(error) => (Autostarts::new(boot_id, false, BTreeMap::new()), unknown.or_else(|| Some(same(&error)))),
+        Ok(mut rows) => {
+            let meters = Meters::take_from(&mut rows);
+            (Autostarts::new(boot_id, events.is_durable(), rows), meters, unknown)
+        }
+        Err(error) => {
+            let none = Autostarts::new(boot_id, false, BTreeMap::new());
+            (none, Meters::default(), unknown.or_else(|| Some(same(&error))))
+        }
     }
 }
 
@@ -190,7 +196,7 @@ async fn supervise(
     config: &Config,
     hypervisor: Hypervisor,
     host_config: HostConfig,
-    autostarts: Autostarts,
+    (autostarts, meters): (Autostarts, Meters),
     mut log: Log,
     advice: watch::Receiver<Arc<Advice>>,
 ) -> anyhow::Result<Supervised> {
@@ -243,6 +249,7 @@ async fn supervise(
         saved_root,
         log,
         autostarts,
+        meters,
         host,
         advice,
         commands: asked,

@@ -93,6 +93,7 @@ pub(crate) fn vm_view(vm: &VmSnapshot, vcpus: u32, parts: &MachineParts<'_>, now
         console_path: info.map(|info| info.console.clone()),
         monitor_path: info.map(|info| info.monitor.clone()),
         pid: info.and_then(|info| info.pid),
+        meter: None, // whoever owns the meters fills it in
         counters: vm_counters(vm, &parts.agent),
         advice: Vec::new(), // the same
         warnings: if on { warnings(vm, parts) } else { Vec::new() },

@@ -132,6 +132,16 @@ pub(super) static COUNTERS: &[Counter] = &[
     vm("Saved Memory", BYTES, Gauge, "dynmem_vm_saved_bytes",
         "Memory that the VM held when it was saved, and holds again once it is started.",
         |vm| vm.saved_bytes.and_then(size)),
+    // What was metered.
+    vm("Metered Average Memory", BYTES, Gauge, "dynmem_vm_metered_average_bytes",
+        "Assigned memory on average, weighted by time, since metering began.",
+        |vm| vm.meter.as_ref()?.average_bytes.and_then(size)),
+    vm("Metered Minimum Memory", BYTES, Gauge, "dynmem_vm_metered_minimum_bytes",
+        "The least memory that the VM was assigned since metering began.",
+        |vm| vm.meter.as_ref()?.minimum_bytes.and_then(size)),
+    vm("Metered Maximum Memory", BYTES, Gauge, "dynmem_vm_metered_maximum_bytes",
+        "The most memory that the VM was assigned since metering began.",
+        |vm| vm.meter.as_ref()?.maximum_bytes.and_then(size)),
     // Smart paging.
     vm("Smart Paging File Size", BYTES, Gauge, "dynmem_vm_smart_paging_file_bytes",
         "Size of the smart paging file; 0 without one.",

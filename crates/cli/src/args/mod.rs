@@ -12,11 +12,15 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use dynmem_api::{DEFAULT_SOCKET, MAX_EVENTS, SOCKET_VARIABLE};
 use dynmem_definition::NamePattern;
 
+mod counters;
 mod memory;
+mod meter;
 mod values;
 mod vm;
 
+pub(crate) use counters::CountersArgs;
 pub(crate) use memory::{GetArgs, MemoryCommand, SetArgs};
+pub(crate) use meter::MeterCommand;
 pub(crate) use vm::{CreateArgs, HistoryArgs, VmCommand};
 
 /// Dynamic memory for QEMU/KVM virtual machines.
@@ -94,6 +98,19 @@ Examples:
         #[arg(value_name = "NAMES")]
         names: Vec<NamePattern>,
     },
+    /// Read performance counters of the host and its VMs, once or repeatedly
+    #[command(after_help = "\
+Names of VMs and of counters narrow each other down. Case does not matter.
+
+Examples:
+  dynmem counters web01
+  dynmem counters 'web*' '*Pressure' --interval 5 --samples 3
+  dynmem counters '\\Dynamic Memory VM(*)\\Average Pressure' --json
+  dynmem counters --list")]
+    Counters(CountersArgs),
+    /// Meter memory over a period: average, minimum and maximum
+    #[command(subcommand)]
+    Meter(MeterCommand),
     /// Show what happened
     #[command(after_help = "Examples:\n  dynmem events --limit 20\n  dynmem events --vm web01 --follow")]
     Events(EventsArgs),
@@ -195,6 +212,11 @@ mod tests {
             "dynmem memory set web01 --dynamic maybe",
             "dynmem events --limit 0",
             "dynmem events --limit 1001",
+            "dynmem counters --list --samples 2",
+            "dynmem counters a,b",
+            "dynmem counters --samples 0",
+            "dynmem meter enable",
+            "dynmem meter reset web01 --all",
             "dynmem watch --interval 0",
             "dynmem watch --interval NaN",
             "dynmem watch --count 0",

@@ -12,6 +12,14 @@ pub(super) fn name(text: &str) -> Result<String, String> {
     check_name(text).map(|()| text.to_owned()).map_err(|error| error.to_string())
 }
 
+/// A pattern of counters or VMs: short, and without the comma that parts them.
+pub(super) fn counter_pattern(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.len() > 255 || text.contains(',') {
+        return Err("write the name of a VM or a counter, at most 255 bytes without commas; * is any characters".into());
+    }
+    Ok(text.to_owned())
+}
+
 /// `20` or `20%`.
 pub(super) fn percent(text: &str) -> Result<Percent, String> {
     let digits = text.strip_suffix('%').unwrap_or(text);

@@ -12,11 +12,13 @@ use crate::{
 
 mod advice;
 mod console;
+mod counters;
 mod events;
 mod explain;
 mod history;
 mod interrupt;
 mod memory;
+mod meter;
 mod operate;
 mod select;
 mod vm;
@@ -41,6 +43,8 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Memory(command) => return memory::run(command, &client, &mut output).await,
         Command::Explain { names } => explain::run(&names, &client, &mut output).await?,
         Command::Advice { names } => advice::run(&names, &client, &mut output).await?,
+        Command::Meter(command) => return meter::run(command, &client, &mut output).await,
+        Command::Counters(args) => counters::run(&args, &client, &mut output).await?,
         Command::Events(args) => events::run(&args, &client, &mut output).await?,
         Command::Watch(args) => watch::run(&args, &client, &mut output).await?,
         Command::Completion { shell } => output.raw(&completion(shell))?,

@@ -16,10 +16,12 @@ use rustix::termios::tcgetwinsize;
 use serde::Serialize;
 
 mod advice;
+mod counters;
 mod event;
 mod explanation;
 mod history;
 mod host;
+mod meter;
 mod result;
 #[cfg(test)]
 mod samples;
@@ -31,10 +33,12 @@ mod vm;
 mod watch;
 
 pub(crate) use advice::Advice;
+pub(crate) use counters::{CounterList, Counters};
 pub(crate) use event::Events;
 pub(crate) use explanation::{Explanation, Explanations};
 pub(crate) use history::History;
 pub(crate) use host::Host;
+pub(crate) use meter::{MeterList, meter_sentence};
 pub(crate) use result::OperationResult;
 pub(crate) use sentences::{autostart_sentence, resize_sentence, settings_sentence};
 pub(crate) use time::now_unix_ms;

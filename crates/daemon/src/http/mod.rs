@@ -10,6 +10,7 @@
 mod answer;
 mod counters;
 mod history;
+mod meter;
 mod metrics;
 mod routes;
 mod serve;

@@ -66,6 +66,7 @@ pub(crate) fn router(shared: Shared) -> Router {
         .route("/v1/events", get(events))
         .route("/v1/vms/{name}/history", get(history::vm))
         .route("/v1/host/history", get(history::host))
+        .merge(super::meter::routes())
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .with_state(shared)

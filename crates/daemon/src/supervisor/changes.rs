@@ -68,6 +68,7 @@ impl Supervisor {
             Command::Explain(name, reply) => self.explain(&name, reply),
             Command::Configure(name, patch, reply) => self.configure(&name, &patch, reply),
             Command::SetAutostart(name, patch, reply) => self.set_autostart(&name, patch, reply),
+            Command::Meter(name, action, reply) => self.meter(&name, action, reply),
             Command::Act(name, action, reply) => self.act(&name, action, reply),
         }
     }
@@ -122,6 +123,7 @@ impl Supervisor {
     fn created(&mut self, definition: VmDefinition, reply: Reply<VmView>) {
         let (name, settings) = (definition.name.clone(), definition.memory.clone());
         let Some(id) = self.roster.add(definition) else { return };
+        self.forget_meter(id, &name);
         self.log.record(Some(name.clone()), "created", format!("{name} was created"), &[]);
         self.feed_vm(id, Event::Defined { name, settings });
         self.note_wanted(id, false);
@@ -165,6 +167,7 @@ impl Supervisor {
     fn deleted(&mut self, id: VmId, reply: Reply<()>) {
         if let Some(name) = self.roster.get(id).map(|vm| vm.definition.name.clone()) {
             self.forget_autostart(&name);
+            self.forget_meter(id, &name);
             self.log.record(Some(name.clone()), "deleted", format!("{name} was deleted; its disks stay"), &[]);
         }
         self.feed_vm(id, Event::Forgotten);

@@ -5,6 +5,8 @@ use dynmem_api::{AutostartPatch, ExplanationView, MemoryPatch, Problem, VmView};
 use dynmem_definition::VmDefinition;
 use tokio::sync::{mpsc, oneshot};
 
+use super::metering::MeterAction;
+
 /// Requests that wait for the supervisor. Beyond that, requests wait in their
 /// connections, of which there is a bounded number.
 const COMMANDS_MAX: usize = 64;
@@ -27,6 +29,8 @@ pub(crate) enum Command {
     Configure(String, MemoryPatch, Reply<VmView>),
     /// Change what becomes of a VM when the host has come up.
     SetAutostart(String, AutostartPatch, Reply<VmView>),
+    /// Begin, end or reset the metering of a VM.
+    Meter(String, MeterAction, Reply<VmView>),
     /// Change a VM's state.
     Act(String, Action, Reply<VmView>),
 }

@@ -42,6 +42,7 @@ impl Supervisor {
             );
             return;
         };
+        self.meters.take_in(vm, &name);
         self.feed_vm(vm, Event::Defined { name, settings });
         if let Some(devices) = saved {
             self.feed_vm(vm, Event::FoundSaved(devices));

@@ -16,6 +16,7 @@ mod autostart;
 mod changes;
 mod command;
 mod drivers;
+mod metering;
 mod publish;
 mod roster;
 mod waiters;
@@ -35,6 +36,7 @@ use tokio::{
 use autostart::EventKind;
 use changes::Change;
 pub(crate) use command::{Action, Command, Commands, shutting_down};
+pub(crate) use metering::{MeterAction, Meters};
 pub(crate) use publish::Snapshot;
 use roster::{Roster, Run};
 
@@ -65,6 +67,7 @@ pub(crate) struct Parts {
     pub(crate) saved_root: PathBuf,
     pub(crate) log: Log,
     pub(crate) autostarts: Autostarts,
+    pub(crate) meters: Meters,
     pub(crate) host: HostParts,
     /// What is advised, by whoever knows the history.
     pub(crate) advice: watch::Receiver<Arc<Advice>>,
@@ -86,6 +89,7 @@ pub(crate) struct Supervisor {
     saved_root: PathBuf,
     log: Log,
     autostarts: Autostarts,
+    meters: Meters,
     host: HostParts,
     advice: watch::Receiver<Arc<Advice>>,
     commands: mpsc::Receiver<Command>,
@@ -128,6 +132,7 @@ impl Supervisor {
             saved_root,
             log,
             autostarts,
+            meters,
             host,
             advice,
             commands,
@@ -146,6 +151,7 @@ impl Supervisor {
             saved_root,
             log,
             autostarts,
+            meters,
             host,
             advice,
             commands,
@@ -299,6 +305,7 @@ impl Supervisor {
         }
         self.look_at_drivers();
         self.start_due();
+        self.keep_meters();
         self.log.flush();
     }
 

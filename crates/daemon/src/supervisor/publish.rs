@@ -52,12 +52,14 @@ impl Supervisor {
         let parts = MachineParts { paging_path, ..of_machine };
         let autostart = self.autostart_view(id, &vm.definition);
         let advice = self.advice.borrow().of(&vm.definition.name);
-        VmView { autostart, advice, ..vm_view(snapshot, vm.definition.vcpus, &parts, now_unix_ms) }
+        let meter = self.meters.view(id, now_unix_ms);
+        VmView { autostart, advice, meter, ..vm_view(snapshot, vm.definition.vcpus, &parts, now_unix_ms) }
     }
 
     /// Publishes what there is now.
     pub(super) fn publish(&mut self) {
         let (now, now_unix_ms) = (self.clock.now(), unix_ms());
+        self.observe_meters(now);
         let (vms, made): (Vec<VmView>, Vec<u64>) = (self.roster.by_name())
             .filter_map(|(id, vm)| {
                 let snapshot = self.engine.vm_snapshot(now, id)?;
