@@ -108,3 +108,25 @@ async fn a_guest_without_agent_works_from_balloon_statistics_and_says_so() -> Re
     ensure!(workload.verify().await?.broken == 0);
     finish(lab).await
 }
+
+#[tokio::test]
+async fn memory_that_a_guest_frees_is_the_hosts_again_and_that_is_shown() -> Result<()> {
+    let (lab, image) = lab(1024).await?;
+    lab.define(&Guest::new("web", 512, 128, 512), Some(&image)).await?;
+    let mut workload = lab.boot("web").await?;
+    lab.until_agent_reports("web").await?;
+    workload.grow(Bytes::from_mib(256), None).await?;
+    workload.settle(SETTLED).await?;
+    let resident = |vm: &VmView| vm.resident_bytes.unwrap_or_default();
+    let is_there = |vm: &VmView| vm.resident_bytes.is_none_or(|resident| resident > Bytes::from_mib(256));
+    let full = lab.until_vm("web", "what it uses is in memory", SERVED, is_there).await?;
+    if full.resident_bytes.is_none() {
+        eprintln!("skipped: no memory group tells what a machine holds here");
+        return finish(lab).await;
+    }
+    workload.shrink(Bytes::from_mib(256)).await?;
+    let returned = |vm: &VmView| resident(vm).saturating_add(Bytes::from_mib(128)) < resident(&full);
+    let freed = lab.until_vm("web", "its free pages are the host's again", SERVED, returned).await?;
+    ensure!(freed.assigned_bytes == full.assigned_bytes, "It is lent as much as before: {freed:?}");
+    finish(lab).await
+}

@@ -111,3 +111,32 @@ async fn a_balloon_without_a_driver_gives_nothing_and_others_are_served_all_the_
     pair.web_is_served().await?;
     finish(pair.lab).await
 }
+
+#[tokio::test]
+async fn a_guest_without_a_driver_is_named_as_that_until_it_has_one_again() -> Result<()> {
+    let (lab, image) = lab(1024).await?;
+    for (name, maximum) in [("web", 320), ("db", 1024)] {
+        lab.define(&Guest::new(name, 320, 128, maximum), Some(&image)).await?;
+        lab.client().start(name).await?;
+    }
+    let (mut web, mut db) = (lab.workload("web").await?, lab.workload("db").await?);
+    for name in ["web", "db"] {
+        lab.until_agent_reports(name).await?;
+    }
+    web.mischief(WorkloadRequest::Balloon { bound: false }).await?;
+    // More than there is beside what web holds: it is asked, and can't hear.
+    db.grow(Bytes::from_mib(560), None).await?;
+    let no_driver = |vm: &VmView| vm.troubles.iter().any(|trouble| trouble.kind == "no-driver");
+    let named = lab.until_vm("web", "it has no driver", SERVED, no_driver).await?;
+    ensure!(named.assigned_bytes == Bytes::from_mib(320), "It keeps what it holds: {named:?}");
+    let explained = lab.client().explain("web").await?;
+    ensure!(explained.why == "held" && !explained.remedies.is_empty(), "{explained:?}");
+
+    web.mischief(WorkloadRequest::Balloon { bound: true }).await?;
+    let gives = |vm: &VmView| vm.troubles.is_empty() && vm.assigned_bytes < Bytes::from_mib(320);
+    lab.until_vm("web", "it gives, and nothing is wrong any more", SERVED, gives).await?;
+    let query = EventsQuery { vm: Some("web".to_owned()), ..EventsQuery::default() };
+    let kinds: Vec<String> = lab.client().events(&query).await?.into_iter().map(|event| event.kind).collect();
+    ensure!(kinds.iter().any(|kind| kind == "no-driver"), "{kinds:?}");
+    finish(lab).await
+}
