@@ -36,18 +36,9 @@ fn scramble(number: u64) -> u64 {
 
 fn report(held: Bytes, needed: Bytes) -> GuestReport {
     GuestReport {
-        source: ReportSource::Agent,
-        visible: held,
-        available: held.saturating_sub(needed),
         committed: Some(needed),
-        hot_file: Bytes::ZERO,
         reserved: Some(Bytes::ZERO),
-        ballooned: None,
-        swap_total: Bytes::ZERO,
-        swap_used: Bytes::ZERO,
-        swap_in_per_second: Bytes::ZERO,
-        refault_per_second: Bytes::ZERO,
-        stall: 0,
+        ..GuestReport::new(ReportSource::Agent, held, held.saturating_sub(needed))
     }
 }
 

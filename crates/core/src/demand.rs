@@ -152,18 +152,11 @@ mod tests {
 
     fn report() -> GuestReport {
         GuestReport {
-            source: ReportSource::Agent,
-            visible: mib(500),
-            available: mib(300),
             committed: Some(mib(120)),
-            hot_file: Bytes::ZERO,
             reserved: Some(mib(12)),
             ballooned: Some(Bytes::ZERO),
             swap_total: mib(256),
-            swap_used: Bytes::ZERO,
-            swap_in_per_second: Bytes::ZERO,
-            refault_per_second: Bytes::ZERO,
-            stall: 0,
+            ..GuestReport::new(ReportSource::Agent, mib(500), mib(300))
         }
     }
 

@@ -114,20 +114,7 @@ mod tests {
     }
 
     fn says(visible: u64, available: u64) -> GuestReport {
-        GuestReport {
-            source: ReportSource::Agent,
-            visible: mib(visible),
-            available: mib(available),
-            committed: None,
-            hot_file: Bytes::ZERO,
-            reserved: None,
-            ballooned: None,
-            swap_total: Bytes::ZERO,
-            swap_used: Bytes::ZERO,
-            swap_in_per_second: Bytes::ZERO,
-            refault_per_second: Bytes::ZERO,
-            stall: 0,
-        }
+        GuestReport::new(ReportSource::Agent, mib(visible), mib(available))
     }
 
     fn devices() -> DeviceFacts {

@@ -68,6 +68,28 @@ pub struct GuestReport {
     pub stall: u32,
 }
 
+impl GuestReport {
+    /// One that says this much and no more: nothing is stalled or swapped, and what
+    /// it may leave out is left out. `GuestReport { stall, ..GuestReport::new(…) }`
+    /// says more.
+    pub const fn new(source: ReportSource, visible: Bytes, available: Bytes) -> Self {
+        Self {
+            source,
+            visible,
+            available,
+            committed: None,
+            hot_file: Bytes::ZERO,
+            reserved: None,
+            ballooned: None,
+            swap_total: Bytes::ZERO,
+            swap_used: Bytes::ZERO,
+            swap_in_per_second: Bytes::ZERO,
+            refault_per_second: Bytes::ZERO,
+            stall: 0,
+        }
+    }
+}
+
 /// What QEMU says of a machine's memory devices. This, not the guest, is what
 /// the ledger believes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]

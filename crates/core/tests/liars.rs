@@ -10,8 +10,8 @@ mod world;
 
 use dynmem_core::{Claim, DemandModel, GuestReport, MemorySettings, ReportSource, VmId, VmState, share};
 use dynmem_units::{Bytes, Percent, Weight};
-use proptest::{prelude::*, test_runner::FileFailurePersistence};
-use world::{KERNEL, OVERHEAD, World, mib, settings};
+use proptest::prelude::*;
+use world::{KERNEL, OVERHEAD, World, cases::cases, mib, settings};
 
 /// A guest, and what it says from time to time if it is a liar.
 #[derive(Clone, Debug)]
@@ -122,15 +122,8 @@ fn play(company: &[Cast], spare: u64) -> (World, Bytes) {
     (world, memory)
 }
 
-fn config() -> ProptestConfig {
-    let regressions = FileFailurePersistence::Direct("tests/liars.proptest-regressions");
-    let default = ProptestConfig::default();
-    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { default.cases } else { 128 };
-    ProptestConfig { cases, failure_persistence: Some(Box::new(regressions)), ..default }
-}
-
 proptest! {
-    #![proptest_config(config())]
+    #![proptest_config(cases("tests/liars.proptest-regressions"))]
 
     #[test]
     fn whatever_liars_say_the_honest_have_their_share(company in company(), spare in 0..2_048_u64) {

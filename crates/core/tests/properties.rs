@@ -9,8 +9,8 @@ mod world;
 
 use dynmem_core::{Event, Exit, MemoryStatus, VmId, VmState};
 use dynmem_units::Bytes;
-use proptest::{prelude::*, test_runner::FileFailurePersistence};
-use world::{KERNEL, OVERHEAD, World, buffered, mib, settings, weighted};
+use proptest::prelude::*;
+use world::{KERNEL, OVERHEAD, World, buffered, cases::cases, mib, settings, weighted};
 
 const VMS: u32 = 6;
 const MEMORY: Bytes = mib(4096);
@@ -117,15 +117,8 @@ fn settle(world: &mut World) {
     world.advance(300_000);
 }
 
-fn config() -> ProptestConfig {
-    let regressions = FileFailurePersistence::Direct("tests/properties.proptest-regressions");
-    let default = ProptestConfig::default();
-    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { default.cases } else { 128 };
-    ProptestConfig { cases, failure_persistence: Some(Box::new(regressions)), ..default }
-}
-
 proptest! {
-    #![proptest_config(config())]
+    #![proptest_config(cases("tests/properties.proptest-regressions"))]
 
     /// Invariant 5: nobody is short while memory is free or another is fat; and
     /// 4: nobody holds a buffer that somebody else's demand could use.

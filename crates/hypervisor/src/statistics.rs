@@ -77,18 +77,9 @@ fn report(stats: &GuestStats, most: Bytes, rates: &Rates) -> Option<GuestReport>
     let guess = || Some(stats.free?.saturating_add(stats.disk_caches.unwrap_or(0)));
     let available = Bytes::new(stats.available.or_else(guess)?).min(visible);
     Some(GuestReport {
-        source: ReportSource::Balloon,
-        visible,
-        available,
-        committed: None,
-        hot_file: Bytes::ZERO,
-        reserved: None,
-        ballooned: None,
-        swap_total: Bytes::ZERO,
-        swap_used: Bytes::ZERO,
         swap_in_per_second: rates.swap_in_per_second,
         refault_per_second: rates.refault_per_second,
-        stall: 0,
+        ..GuestReport::new(ReportSource::Balloon, visible, available)
     })
 }
 

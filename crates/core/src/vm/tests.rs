@@ -31,20 +31,8 @@ fn settings(dynamic: bool) -> MemorySettings {
 
 /// A guest that needs `needed` MiB of 1000, all of them in sight.
 fn report(needed: u64, stall: u32) -> GuestReport {
-    GuestReport {
-        source: ReportSource::Agent,
-        visible: mib(1000),
-        available: mib(1000 - needed),
-        committed: None,
-        hot_file: Bytes::ZERO,
-        reserved: Some(Bytes::ZERO),
-        ballooned: None,
-        swap_total: Bytes::ZERO,
-        swap_used: Bytes::ZERO,
-        swap_in_per_second: Bytes::ZERO,
-        refault_per_second: Bytes::ZERO,
-        stall,
-    }
+    let reserved = Some(Bytes::ZERO);
+    GuestReport { reserved, stall, ..GuestReport::new(ReportSource::Agent, mib(1000), mib(1000 - needed)) }
 }
 
 fn running(dynamic: bool, needed: u64) -> Vm {

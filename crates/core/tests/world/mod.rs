@@ -5,6 +5,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part of the world")]
 #![allow(clippy::struct_excessive_bools, clippy::needless_pass_by_value, reason = "tests read better so")]
 
+pub mod cases;
 pub mod hand;
 
 use std::collections::VecDeque;
@@ -49,18 +50,9 @@ pub fn buffered(percent: u32, settings: MemorySettings) -> MemorySettings {
 pub fn report(assigned: Bytes, used: Bytes) -> GuestReport {
     let visible = assigned.saturating_sub(KERNEL);
     GuestReport {
-        source: ReportSource::Agent,
-        visible,
-        available: visible.saturating_sub(used),
         committed: Some(used),
-        hot_file: Bytes::ZERO,
         reserved: Some(KERNEL),
-        ballooned: None,
-        swap_total: Bytes::ZERO,
-        swap_used: Bytes::ZERO,
-        swap_in_per_second: Bytes::ZERO,
-        refault_per_second: Bytes::ZERO,
-        stall: 0,
+        ..GuestReport::new(ReportSource::Agent, visible, visible.saturating_sub(used))
     }
 }
 

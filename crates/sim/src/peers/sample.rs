@@ -22,20 +22,8 @@ pub(crate) fn settings(minimum: u64, startup: u64, maximum: u64) -> MemorySettin
 
 /// A guest's report: what it sees, what of it is available.
 pub(crate) fn report(visible: Bytes, available: Bytes) -> GuestReport {
-    GuestReport {
-        source: ReportSource::Agent,
-        visible,
-        available,
-        committed: Some(visible.saturating_sub(available)),
-        hot_file: Bytes::ZERO,
-        reserved: None,
-        ballooned: None,
-        swap_total: Bytes::ZERO,
-        swap_used: Bytes::ZERO,
-        swap_in_per_second: Bytes::ZERO,
-        refault_per_second: Bytes::ZERO,
-        stall: 0,
-    }
+    let committed = Some(visible.saturating_sub(available));
+    GuestReport { committed, ..GuestReport::new(ReportSource::Agent, visible, available) }
 }
 
 /// A VM between `minimum` and `maximum` that holds `held` and of that uses
