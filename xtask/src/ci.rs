@@ -32,7 +32,7 @@ const fn step(minutes: u64, command: &'static [&'static str]) -> Step {
 }
 
 /// Limits are generous: two cores, an empty target folder, and neighbours.
-const STEPS: [Step; 14] = [
+const STEPS: [Step; 15] = [
     step(2, &["fmt", "--all", "--check"]),
     step(4, &["deny", "--all-features", "check", "bans", "licenses", "sources"]),
     step(
@@ -50,6 +50,7 @@ const STEPS: [Step; 14] = [
     step(10, &["xtask", "bench", "engine", "--quick"]),
     step(10, &["xtask", "bench", "policy", "--quick"]),
     step(10, &["xtask", "bench", "idle", "--quick"]),
+    step(10, &["xtask", "bench", "load", "--quick"]),
     step(6, &["xtask", "bench", "reaction", "--quick"]),
     step(6, &["xtask", "bench", "recovery", "--quick"]),
     step(6, &["xtask", "bench", "restart", "--quick"]),

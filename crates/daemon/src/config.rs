@@ -112,6 +112,16 @@ pub enum AutoSize {
     Size(Bytes),
 }
 
+impl AutoSize {
+    /// The size that was set, if one was.
+    pub(crate) fn size(self) -> Option<Bytes> {
+        match self {
+            Self::Auto => None,
+            Self::Size(size) => Some(size),
+        }
+    }
+}
+
 impl<'de> Deserialize<'de> for AutoSize {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Visitor;

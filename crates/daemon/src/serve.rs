@@ -43,7 +43,8 @@ pub async fn probe(config: &Config) -> anyhow::Result<Hypervisor> {
     let host = HostReader::at("/");
     let memory = host.sample()?.memory;
     if config.backend == BackendKind::Fake {
-        return Ok(Hypervisor::Fake(FakeHost::new(memory)));
+        let imitated = FakeHost::new(config.host.memory.size().unwrap_or(memory).max(memory));
+        return Ok(Hypervisor::Fake(imitated.on_a_thread()?));
     }
     let QemuUser { account, warning } = config.qemu.settle(&host, geteuid().as_raw()).map_err(|rule| anyhow!(rule))?;
     if let Some(warning) = warning {
@@ -76,7 +77,10 @@ impl Daemon {
     pub async fn prepare_on(reader: HostReader, config: &Config, hypervisor: Hypervisor) -> anyhow::Result<Self> {
         let lock = StateLock::take(&config.state_dir)?;
         let present = reader.sample().context("This host's memory can't be read")?.memory;
-        let host_config = config.host.settle(present).map_err(|rule| anyhow!(rule))?;
+        // Imitated machines take nothing of this host: theirs may be any size.
+        let imitated = matches!(hypervisor, Hypervisor::Fake(_)).then_some(config.host.memory.size()).flatten();
+        let host_config =
+            config.host.settle(present.max(imitated.unwrap_or_default())).map_err(|rule| anyhow!(rule))?;
         let (events, notice) = EventLog::open(&config.state_dir.join("dynmem.db"), EVENTS_MAX);
         let (autostarts, meters, forgotten) = kept(&reader, &events);
         let (mut log, events, log_thread) = log::start(events).context("Could not start the event log's thread")?;

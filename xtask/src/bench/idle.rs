@@ -3,7 +3,11 @@
 //! The guests are imitated inside the daemon, so their own work is measured
 //! with it: the numbers are upper bounds.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use dynmem_units::Bytes;
@@ -47,9 +51,9 @@ async fn measure(length: Duration) -> Result<(f64, f64)> {
     }
     sleep(SETTLE).await;
     let pid = lab.daemon_pid().context("The daemon has ended")?;
-    let (ticks_before, began) = (cpu_ticks(pid)?, Instant::now());
+    let (ticks_before, began) = (cpu_ticks(&process(pid))?, Instant::now());
     sleep(length).await;
-    let (ticks, elapsed) = (cpu_ticks(pid)? - ticks_before, began.elapsed());
+    let (ticks, elapsed) = (cpu_ticks(&process(pid))? - ticks_before, began.elapsed());
     let resident_mib = resident_kib(pid)? / 1024.0;
     let running = lab.client().host().await?.vms_running;
     ensure!(running == GUESTS, "Only {running} of {GUESTS} guests run at the end");
@@ -59,9 +63,15 @@ async fn measure(length: Duration) -> Result<(f64, f64)> {
     Ok((seconds / elapsed.as_secs_f64() * 100.0, resident_mib))
 }
 
-/// Processor time that a process has used, user and system.
-fn cpu_ticks(pid: u32) -> Result<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("The daemon has ended")?;
+/// A process's folder.
+fn process(pid: u32) -> PathBuf {
+    PathBuf::from(format!("/proc/{pid}"))
+}
+
+/// Processor time that the process or thread of this folder has used, user and
+/// system.
+pub(super) fn cpu_ticks(folder: &Path) -> Result<u64> {
+    let stat = fs::read_to_string(folder.join("stat")).context("The daemon has ended")?;
     // The second field, the name, may hold anything, but no `)` follows it.
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks = |field: usize| fields.get(field).and_then(|text| text.parse::<u64>().ok());
@@ -69,7 +79,7 @@ fn cpu_ticks(pid: u32) -> Result<u64> {
 }
 
 /// Resident memory, KiB.
-fn resident_kib(pid: u32) -> Result<f64> {
+pub(super) fn resident_kib(pid: u32) -> Result<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).context("The daemon has ended")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("/proc/PID/status has no VmRSS")?;
     line.trim().trim_end_matches("kB").trim().parse().context("VmRSS is no number")

@@ -5,6 +5,7 @@
 
 mod engine;
 mod idle;
+mod load;
 mod neighbour;
 pub(crate) mod plot;
 mod policy;
@@ -48,6 +49,8 @@ enum Name {
     Reaction,
     /// The daemon at rest with twenty guests: processor and memory
     Idle,
+    /// A thousand guests on one daemon: processor, memory, and how fast the list of them is told
+    Load,
     /// What a guest loses when its neighbour takes more memory than it was lent
     Neighbour,
     /// From the start of a new daemon, after one was killed, until it has twenty guests in its hands
@@ -66,6 +69,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let metrics = match options.name {
         Name::Engine => engine::run(options.quick)?,
         Name::Reaction => reaction::run(options.quick)?,
+        Name::Load => load::run(options.quick)?,
         Name::Idle => idle::run(options.quick)?,
         Name::Neighbour => neighbour::run(options.quick)?,
         Name::Recovery => recovery::run(options.quick)?,

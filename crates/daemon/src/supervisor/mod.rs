@@ -107,6 +107,8 @@ pub(crate) struct Supervisor {
     /// Something changed since the last snapshot.
     dirty: bool,
     published_at: Instant,
+    /// Until the next, at least.
+    publish_gap: Duration,
 }
 
 /// What woke the supervisor.
@@ -166,6 +168,7 @@ impl Supervisor {
             change: None,
             dirty: true,
             published_at: Instant::now(),
+            publish_gap: publish::GAP,
         }
     }
 
@@ -188,7 +191,7 @@ impl Supervisor {
 
     async fn sleep(&mut self) -> Option<Wake> {
         let tick_at = self.clock.at(self.engine.deadline());
-        let publish_at = self.published_at + publish::GAP;
+        let publish_at = self.published_at + self.publish_gap;
         Some(tokio::select! {
             fact = self.facts.recv() => Wake::Fact(fact),
             command = self.commands.recv(), if self.change.is_none() => Wake::Command(command),

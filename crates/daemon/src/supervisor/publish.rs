@@ -15,6 +15,11 @@ use crate::{
 
 /// Two snapshots are at least this far apart, unless somebody waits for one.
 pub(super) const GAP: Duration = Duration::from_millis(50);
+/// With many VMs a snapshot takes a while: then they are farther apart, so that
+/// publishing takes no more than a twentieth of the time.
+const SHARE: u32 = 20;
+/// But not farther than this: whoever looks on sees memory move.
+const GAP_MAX: Duration = Duration::from_millis(500);
 
 /// The host and all VMs at one instant.
 #[derive(Clone, Debug, Default)]
@@ -58,6 +63,7 @@ impl Supervisor {
 
     /// Publishes what there is now.
     pub(super) fn publish(&mut self) {
+        let began = Instant::now();
         let (now, now_unix_ms) = (self.clock.now(), unix_ms());
         self.observe_meters(now);
         let (vms, made): (Vec<VmView>, Vec<u64>) = (self.roster.by_name())
@@ -76,6 +82,7 @@ impl Supervisor {
         self.snapshots.send_replace(Arc::new(Snapshot { host, vms, made, internals }));
         self.dirty = false;
         self.published_at = Instant::now();
+        self.publish_gap = (began.elapsed() * SHARE).clamp(GAP, GAP_MAX);
     }
 
     fn internals(&self, engine_decisions: u64) -> Internals {

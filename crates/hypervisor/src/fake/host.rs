@@ -12,7 +12,7 @@ use std::{
 use dynmem_definition::VmDefinition;
 use dynmem_qmp::QmpError;
 use dynmem_units::Bytes;
-use tokio::sync::oneshot;
+use tokio::{runtime::Handle, sync::oneshot};
 
 use super::{
     Behaviour, Snapshot, VERSION,
@@ -31,11 +31,14 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A host of imitated machines. Cheap to clone; all clones are one host. Its
-/// machines live as long as the tokio runtime that launched them.
+/// machines live as long as the tokio runtime that launched them, or as the
+/// process: see [`FakeHost::on_a_thread`].
 #[derive(Clone, Debug)]
 pub struct FakeHost {
     memory: Bytes,
     registry: Arc<Mutex<Registry>>,
+    /// Where its machines live, if not where they are launched.
+    elsewhere: Option<Handle>,
 }
 
 #[derive(Debug, Default)]
@@ -54,7 +57,18 @@ pub struct FakeGuest {
 impl FakeHost {
     /// A host with so much memory.
     pub fn new(memory: Bytes) -> Self {
-        Self { memory, registry: Arc::default() }
+        Self { memory, registry: Arc::default(), elsewhere: None }
+    }
+
+    /// Its machines live in a thread of their own, named `imitations`, so that
+    /// their work can be told from that of whoever orders them about. The
+    /// thread ends with the process.
+    pub fn on_a_thread(self) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let elsewhere = Some(runtime.handle().clone());
+        let live = move || runtime.block_on(std::future::pending::<()>());
+        std::thread::Builder::new().name("imitations".to_owned()).spawn(live)?;
+        Ok(Self { elsewhere, ..self })
     }
 
     /// How guests behave that are launched from now on.
@@ -112,7 +126,10 @@ impl FakeHost {
         prepare_directory(&dir)?;
         let behaviour = self.registry().behaviour.clone();
         let io_error = |source| LaunchError::Io { doing: "listen in", path: dir.path().to_owned(), source };
-        let strings = FakeMachine::spawn(&dir, plan, behaviour, saved.is_some()).map_err(io_error)?;
+        let strings = {
+            let _there = self.elsewhere.as_ref().map(Handle::enter);
+            FakeMachine::spawn(&dir, plan, behaviour, saved.is_some()).map_err(io_error)?
+        };
         let name = launch.definition.name.clone();
         self.registry().guests.insert(name.clone(), FakeGuest { strings: strings.clone() });
         let process = FakeProcess { strings };
