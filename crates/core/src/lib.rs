@@ -42,7 +42,9 @@ mod stall;
 mod trouble;
 mod vm;
 
-pub use engine::{DriverSnapshot, Engine, HostSnapshot, PagingSnapshot, TroubleSnapshot, VmSnapshot};
+pub use engine::{
+    DriverSnapshot, Engine, Foreseen, Foresight, HostSnapshot, PagingSnapshot, TroubleSnapshot, VmSnapshot,
+};
 pub use event::{DriverWord, Effect, Event, Exit, Input, Notice, NoticeKind, Paged, Refusal, VmId, VmState};
 pub use explain::{Explanation, NAMED_MAX, Owed, Rank, Remedy, Sharer, Shortage, Why};
 pub use facts::{DeviceFacts, GuestReport, HostFacts, Instant, ReportSource};

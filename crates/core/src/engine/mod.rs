@@ -12,6 +12,7 @@
 
 mod explain;
 mod facts;
+mod foresee;
 mod lifecycle;
 mod live;
 mod paging;
@@ -24,6 +25,7 @@ use std::collections::VecDeque;
 
 use dynmem_units::Bytes;
 
+pub use foresee::{Foreseen, Foresight};
 pub use snapshot::{DriverSnapshot, HostSnapshot, PagingSnapshot, TroubleSnapshot, VmSnapshot};
 
 use self::rebalance::Entry;
@@ -53,7 +55,8 @@ struct PendingStart {
     again: bool,
 }
 
-/// The state machine. See the module's head.
+/// The state machine. See the module's head. A copy is a life of its own:
+/// [`Engine::foresee`] uses one.
 #[derive(Clone, Debug)]
 pub struct Engine {
     host: Host,
