@@ -1,6 +1,8 @@
 //! What becomes of a VM when its host has come up: [`AutostartView`], and
 //! [`AutostartPatch`] to change it.
 
+use std::fmt;
+
 use dynmem_definition::Autostart;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +17,18 @@ pub struct AutostartView {
     /// The host has come up, and the VM starts by itself in so many seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub starts_in_seconds: Option<u64>,
+}
+
+/// `start-if-running after 30 s`, and when that is if it is about to happen.
+impl fmt::Display for AutostartView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { action, delay_seconds, starts_in_seconds } = self;
+        write!(f, "{action}")?;
+        if *delay_seconds > 0 {
+            write!(f, " after {delay_seconds} s")?;
+        }
+        starts_in_seconds.iter().try_for_each(|seconds| write!(f, " (starts in {seconds} s)"))
+    }
 }
 
 /// The body of `PATCH /v1/vms/{name}/autostart`. What is absent stays as it

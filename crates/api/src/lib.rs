@@ -7,6 +7,9 @@
 //! Unix socket. Sizes are whole bytes in fields that end in `_bytes`;
 //! requests also accept text such as `"512MB"`.
 //!
+//! A [`SettingsTag`] stands for a VM's settings: a change can say which ones it
+//! was made for ([`IfMatch`]).
+//!
 //! Requests refuse unknown fields, so that a misspelt setting is an error and
 //! not silence. Views ignore them, so that an old client reads a new daemon.
 
@@ -14,19 +17,23 @@ mod advice;
 mod autostart;
 mod client;
 pub mod counters;
+mod dry_run;
 mod event;
 mod explanation;
 mod history;
 mod host;
+mod live;
 mod memory;
 mod meter;
 mod problem;
 mod stop;
+mod tag;
 mod vm;
 
 pub use advice::{AdviceView, Severity};
 pub use autostart::{AutostartPatch, AutostartView};
-pub use client::{Client, ClientError, MAX_RESPONSE_BYTES};
+pub use client::{Client, ClientError, LiveStream, MAX_RESPONSE_BYTES};
+pub use dry_run::{ChangeQuery, DryRunView, DryRunVm};
 pub use event::{DEFAULT_EVENTS, EventView, EventsQuery, MAX_EVENTS};
 pub use explanation::{ExplanationView, OwedView, SharerView, ShortageView};
 pub use history::{
@@ -34,10 +41,14 @@ pub use history::{
     MAX_HISTORY_SECONDS, VmHistory, VmPoint, history_csv,
 };
 pub use host::{DamagedDefinition, HostCounters, HostPagingView, HostView, MemoryLimits, ReserveBy, VersionView};
+pub use live::{
+    LIVE_INTERVAL_MAX_MS, LIVE_INTERVAL_MIN_MS, LIVE_INTERVAL_MS, Live, LiveChange, LiveQuery, LiveSnapshot, LiveState,
+};
 pub use memory::MemoryPatch;
 pub use meter::{MeterPool, MeterView};
 pub use problem::Problem;
 pub use stop::{MAX_STOP_TIMEOUT_SECONDS, StopMode, StopRequest};
+pub use tag::{IfMatch, SettingsTag};
 pub use vm::{
     DriverView, Integration, MemoryStatus, SettingsView, SmartPagingView, TroubleView, VmCounters, VmState, VmView,
 };

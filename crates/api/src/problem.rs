@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 /// Why a request was refused, as `application/problem+json` (RFC 9457).
 ///
 /// Status codes: 400 malformed or a rule broken, 404 unknown VM, 409 wrong
-/// state, duplicate name or not enough memory, 413 too large, 500 the daemon's
+/// state, duplicate name or not enough memory, 412 settings that are not those
+/// of `If-Match`, 413 too large, 500 the daemon's
 /// own fault, 503 shutting down.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
@@ -39,6 +40,7 @@ impl Problem {
             405 => "Method not allowed",
             408 => "Too slow",
             409 => "Conflict",
+            412 => "Changed meanwhile",
             413 => "Too large",
             415 => "Not JSON",
             503 => "Shutting down",

@@ -318,6 +318,20 @@ impl From<&MemorySettings> for SettingsView {
     }
 }
 
+/// In a line, with exact sizes.
+impl fmt::Display for SettingsView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { startup_bytes, minimum_bytes, maximum_bytes, buffer_percent, weight, demand_model, .. } = self;
+        write!(
+            f,
+            "dynamic {}, startup {startup_bytes}, minimum {minimum_bytes}, maximum {maximum_bytes}, \
+             buffer {buffer_percent}, weight {weight}, demand model {demand_model}",
+            if self.dynamic { "on" } else { "off" },
+        )?;
+        self.smart_paging_folder.iter().try_for_each(|folder| write!(f, ", smart paging folder {}", folder.display()))
+    }
+}
+
 /// The file that backs a restart when memory is short.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SmartPagingView {
@@ -421,5 +435,9 @@ mod tests {
         assert!(!vm.state.is_on());
         let text = to_json(&vm);
         assert_eq!(serde_json::from_str::<VmView>(&text).expect("what we wrote"), vm);
+        assert_eq!(
+            vm.settings.to_string(),
+            "dynamic off, startup 512MiB, minimum 512MiB, maximum 1GiB, buffer 20%, weight 5000, demand model working-set"
+        );
     }
 }

@@ -218,6 +218,42 @@ fn watching_without_a_terminal_repeats_blocks_and_ends_by_count() {
     assert_eq!(frames[1]["vms"][0]["name"], "web01");
 }
 
+#[test]
+fn a_dry_run_asks_for_one_and_says_what_would_come_of_it() {
+    let daemon = Canned::new(|line, _| match line {
+        "GET /v1/vms" => (200, json!([vm("db01"), vm("web01")])),
+        "POST /v1/vms/db01/start?dry_run=true" => (
+            200,
+            json!({"accepted": true, "available_bytes": 64 << 20, "available_after_bytes": 0, "waits": true,
+                "reclaimed_bytes": 448 << 20, "vms": [
+                    {"name": "db01", "now_bytes": 0, "then_bytes": 512 << 20},
+                    {"name": "web01", "now_bytes": 1_u64 << 30, "then_bytes": 576 << 20, "memory_status": "ok"}]}),
+        ),
+        "POST /v1/vms/web01/start?dry_run=true" => (
+            200,
+            json!({"accepted": false, "refusal": "Can't start web01: it is running", "available_bytes": 0,
+                "available_after_bytes": 0, "waits": false, "reclaimed_bytes": 0, "vms": []}),
+        ),
+        _ => problem(404, "No such thing"),
+    });
+    let output = daemon.run(&["vm", "start", "db01", "--dry-run"]);
+    assert_eq!(
+        text(&output.stdout),
+        "db01: would be started once others have given 448 MiB back\nMemory that can be lent: 64 MiB now, 0 then\n\n\
+         NAME     NOW     THEN  STATUS\ndb01       0  512 MiB\nweb01  1 GiB  576 MiB  ok\n"
+    );
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
+    // Of several, each by itself; one that would be refused is a failure.
+    let output = daemon.run(&["vm", "start", "*", "--dry-run"]);
+    assert!(text(&output.stdout).ends_with("\n\nweb01: would be refused: Can't start web01: it is running\n"));
+    assert!(text(&output.stderr).contains("Each by itself"));
+    assert_eq!(output.status.code(), Some(1));
+    let output = daemon.run(&["memory", "set", "web01", "--minimum", "1G", "--dry-run", "--json"]);
+    let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(told, json!([{"name": "web01", "ok": false, "detail": "No such thing"}]));
+    assert!(daemon.changes().iter().all(|(line, _)| line.ends_with("?dry_run=true")), "nothing else was asked");
+}
+
 fn interrupt(child: &std::process::Child) {
     let pid = rustix::process::Pid::from_child(child);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("a signal");

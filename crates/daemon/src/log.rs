@@ -22,16 +22,20 @@ use std::{
     thread::{self, JoinHandle},
 };
 
+use axum::body::Bytes;
 use dynmem_api::{EventView, EventsQuery, MAX_EVENTS, Problem};
 use dynmem_store::{Event, EventLog, LogError, NewEvent};
 use serde_json::Value;
-use tokio::sync::oneshot;
+use tokio::sync::{broadcast, oneshot};
 
 use crate::{clock::unix_ms, supervisor::shutting_down};
 use writer::Writer;
 
 /// Messages under way to the thread.
 const MESSAGES_MAX: usize = 1024;
+/// Entries that are told and not heard yet; a live stream that is slower loses
+/// the oldest.
+const TOLD_MAX: usize = 256;
 /// Entries that are written at once.
 const BATCH_MAX: usize = 256;
 
@@ -70,17 +74,23 @@ pub(crate) struct Log {
 #[derive(Clone, Debug)]
 pub(crate) struct LogReader {
     thread: SyncSender<Message>,
+    told: broadcast::WeakSender<Told>,
 }
+
+/// An entry that was written just now, as a server-sent event.
+pub(crate) type Told = Bytes;
 
 /// Starts the thread. It ends when the last [`Log`] and [`LogReader`] are
 /// dropped and all is written.
 pub(crate) fn start(events: EventLog) -> std::io::Result<(Log, LogReader, JoinHandle<()>)> {
     let (thread, messages) = sync_channel(MESSAGES_MAX);
     let lost_in_all = Arc::new(AtomicU64::new(0));
-    let writer = Writer::new(events, Arc::clone(&lost_in_all));
+    let (teller, _) = broadcast::channel(TOLD_MAX);
+    let told = teller.downgrade();
+    let writer = Writer::new(events, Arc::clone(&lost_in_all), teller);
     let handle = thread::Builder::new().name("events".to_owned()).spawn(move || keep(writer, &messages))?;
     let log = Log { thread: thread.clone(), lost: 0, logged: 0, lost_in_all, states: BTreeMap::new() };
-    Ok((log, LogReader { thread }, handle))
+    Ok((log, LogReader { thread, told }, handle))
 }
 
 impl Log {
@@ -164,6 +174,12 @@ fn entry(vm: Option<String>, kind: &str, message: String, numbers: &[(&str, u64)
 }
 
 impl LogReader {
+    /// Entries from now on, as they are written. Nothing comes if the log's
+    /// thread is gone.
+    pub(crate) fn told(&self) -> broadcast::Receiver<Told> {
+        self.told.upgrade().map_or_else(|| broadcast::channel(1).1, |told| told.subscribe())
+    }
+
     /// Events, oldest first.
     pub(crate) async fn query(&self, query: EventsQuery) -> Result<Vec<EventView>, Problem> {
         self.ask(Query::ByNumber(query)).await

@@ -99,7 +99,7 @@ impl Daemon {
             supervise(config, hypervisor, host_config, (autostarts, meters), log, advised).await?;
         let (history, history_thread) = history::start(config.state_dir.join("history.db"), history_log, advice)
             .context("Could not start the history's thread")?;
-        let shared = http::Shared { commands, snapshots, events, history };
+        let shared = http::Shared::new(commands, snapshots, events, history);
         let threads = [history_thread, log_thread];
         Ok(Self { supervisor, socket, shared, facts, threads, reader, groups, _lock: lock })
     }

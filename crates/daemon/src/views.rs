@@ -6,11 +6,13 @@ use std::path::PathBuf;
 
 use dynmem_agent_protocol::Assigned;
 use dynmem_api::{
-    AutostartView, DamagedDefinition, DriverView, HostCounters, HostPagingView, HostView, Integration, MemoryLimits,
-    MemoryStatus, ReserveBy, SettingsView, SmartPagingView, TroubleView, VmCounters, VmState, VmView,
+    AutostartView, DamagedDefinition, DriverView, DryRunView, DryRunVm, HostCounters, HostPagingView, HostView,
+    Integration, MemoryLimits, MemoryStatus, ReserveBy, SettingsView, SmartPagingView, TroubleView, VmCounters,
+    VmState, VmView,
 };
 use dynmem_core::{
-    DriverSnapshot, HostSnapshot, MemorySettings, ReportSource, TroubleKind, TroubleSnapshot, VmSnapshot,
+    DriverSnapshot, Foreseen, Foresight, HostSnapshot, MemorySettings, ReportSource, TroubleKind, TroubleSnapshot,
+    VmSnapshot,
 };
 use dynmem_units::{Bytes, Percent};
 
@@ -152,6 +154,43 @@ fn protection(host: &HostSnapshot) -> Option<String> {
         available.mib(),
         host.floor.mib(),
     ))
+}
+
+/// What would come of a change.
+pub(crate) fn dry_run_view(foresight: Foresight) -> DryRunView {
+    let Foresight { refusal, before, after, waits, from_others, changes } = foresight;
+    if let Some(refusal) = refusal {
+        return nothing_moves(&before, Some(refusal.to_string()));
+    }
+    let vms = changes.into_iter().map(|Foreseen { name, now, then, status, paged, .. }| DryRunVm {
+        name,
+        now_bytes: now,
+        then_bytes: then,
+        memory_status: status.map(memory_status),
+        paged_bytes: paged,
+    });
+    DryRunView {
+        accepted: true,
+        refusal: None,
+        available_bytes: before.available,
+        available_after_bytes: after.available,
+        waits,
+        reclaimed_bytes: from_others,
+        vms: vms.collect(),
+    }
+}
+
+/// A change that moves no memory, or would be refused.
+pub(crate) fn nothing_moves(host: &HostSnapshot, refusal: Option<String>) -> DryRunView {
+    DryRunView {
+        accepted: refusal.is_none(),
+        refusal,
+        available_bytes: host.available,
+        available_after_bytes: host.available,
+        waits: false,
+        reclaimed_bytes: Bytes::ZERO,
+        vms: Vec::new(),
+    }
 }
 
 /// What the guest's own agent may tell people inside the guest.

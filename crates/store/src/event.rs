@@ -34,7 +34,9 @@ pub struct NewEvent {
 }
 
 impl NewEvent {
-    pub(crate) fn bounded(&self) -> Self {
+    /// The same, as the log keeps it: texts that are too long are cut.
+    #[must_use]
+    pub fn bounded(&self) -> Self {
         let cut = |text: &str, bytes| text[..text.floor_char_boundary(bytes)].to_owned();
         let number = |(name, value): (&String, &i64)| (cut(name, KIND_BYTES_MAX), *value);
         Self {

@@ -27,6 +27,7 @@ is made as large or small as its guest follows; a line says how far.
 Examples:
   dynmem memory set web01 --minimum 256M --maximum 8G
   dynmem memory set 'Dev-*' Test01 --buffer 30 --weight 2000
+  dynmem memory set db01 --minimum 12G --dry-run
   dynmem memory set db01 --dynamic off --startup 16G"
     )]
     Set(SetArgs),
@@ -45,6 +46,9 @@ pub(crate) struct SetArgs {
     pub(crate) names: Names,
     #[command(flatten)]
     changes: Changes,
+    /// Say what would happen to every VM, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 /// At least one of these.

@@ -21,7 +21,7 @@ mod vm;
 pub(crate) use counters::CountersArgs;
 pub(crate) use memory::{GetArgs, MemoryCommand, SetArgs};
 pub(crate) use meter::MeterCommand;
-pub(crate) use vm::{CreateArgs, HistoryArgs, VmCommand};
+pub(crate) use vm::{CreateArgs, HistoryArgs, StartArgs, VmCommand};
 
 /// Dynamic memory for QEMU/KVM virtual machines.
 #[derive(Debug, Parser)]
@@ -175,6 +175,13 @@ pub(crate) struct WatchArgs {
     /// End after this many looks
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
+}
+
+impl WatchArgs {
+    /// These VMs, once a second, without end.
+    pub(crate) fn of(names: Vec<NamePattern>) -> Self {
+        Self { names, interval: Duration::from_secs(1), count: None }
+    }
 }
 
 #[cfg(test)]

@@ -27,8 +27,12 @@ Columns that do not fit the terminal are left out, the least important first;
 
 Examples:
   dynmem vm list
-  dynmem vm list 'Dev-*' --json")]
+  dynmem vm list 'Dev-*' --json
+  dynmem vm list --watch      # as \"dynmem watch\"")]
     List {
+        /// Go on with what changes, as `dynmem watch` does
+        #[arg(long)]
+        watch: bool,
         /// Only these VMs, by name or pattern
         #[arg(value_name = "NAMES")]
         names: Vec<NamePattern>,
@@ -66,8 +70,12 @@ Examples:
     )]
     Set(SetVmArgs),
     /// Start VMs, in the order given
-    #[command(after_help = "Examples:\n  dynmem vm start web01\n  dynmem vm start db01 'web*'")]
-    Start(Names),
+    #[command(after_help = "\
+Examples:
+  dynmem vm start web01
+  dynmem vm start db01 'web*'
+  dynmem vm start db01 --dry-run")]
+    Start(StartArgs),
     /// Stop VMs
     #[command(after_help = "\
 The guest is asked to power itself off; if it does not in time, it is switched off.
@@ -155,6 +163,15 @@ impl SetVmArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct StartArgs {
+    #[command(flatten)]
+    pub(crate) names: Names,
+    /// Say what would happen to every VM, and start nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct StopArgs {
     #[command(flatten)]
     pub(crate) names: Names,
@@ -183,6 +200,9 @@ pub(crate) struct CreateArgs {
     /// A definition in TOML, instead of the options below
     #[arg(long, value_name = "PATH")]
     file: Option<PathBuf>,
+    /// Say whether it would be accepted, and define nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
     #[command(flatten)]
     options: CreateOptions,
 }

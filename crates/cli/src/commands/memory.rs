@@ -8,12 +8,13 @@ use tokio::time;
 
 use super::{
     Outcome,
+    dry_run::try_each,
     operate::{AT_ONCE, operate},
     select::select,
 };
 use crate::{
     args::{GetArgs, MemoryCommand, SetArgs},
-    render::{MemoryList, Output, resize_sentence, settings_sentence},
+    render::{MemoryList, Output, resize_sentence},
 };
 
 /// A guest whose static VM is made larger or smaller has this long to follow.
@@ -34,13 +35,16 @@ pub(super) async fn run(command: MemoryCommand, client: &Client, output: &mut Ou
 async fn set(args: &SetArgs, client: &Client, output: &mut Output) -> Result<Outcome> {
     let patch = &args.patch();
     let names: Vec<_> = select(client.vms().await?, &args.names.names)?.into_iter().map(|vm| vm.name).collect();
+    if args.dry_run {
+        return try_each(&names, "changed", output, async |name| client.dry_run_memory(name, patch).await).await;
+    }
     operate(&names, AT_ONCE, output, async |name| {
         let vm = client.set_memory(&name, patch).await?;
         if patch.startup.is_none() || vm.settings.dynamic || vm.state != VmState::Running {
-            return Ok((settings_sentence(&vm.settings), Some(vm)));
+            return Ok((vm.settings.to_string(), Some(vm)));
         }
         let vm = resized(client, vm).await?;
-        Ok((format!("{}; {}", settings_sentence(&vm.settings), resize_sentence(&vm, RESIZE)), Some(vm)))
+        Ok((format!("{}; {}", vm.settings, resize_sentence(&vm, RESIZE)), Some(vm)))
     })
     .await
 }

@@ -13,6 +13,7 @@ use crate::{
 mod advice;
 mod console;
 mod counters;
+mod dry_run;
 mod events;
 mod explain;
 mod history;

@@ -5,13 +5,16 @@ use dynmem_api::{Client, ClientError, VmView};
 use dynmem_definition::NamePattern;
 
 use super::{
-    Outcome, console, history,
+    Outcome, console,
+    dry_run::try_each,
+    history,
     operate::{AT_ONCE, operate},
     select::{one, select},
+    watch,
 };
 use crate::{
-    args::{CreateArgs, VmCommand},
-    render::{OperationResult, Output, Vm, VmList, autostart_sentence},
+    args::{CreateArgs, StartArgs, VmCommand, WatchArgs},
+    render::{OperationResult, Output, Vm, VmList},
 };
 
 type Done = Result<(String, Option<VmView>), ClientError>;
@@ -19,7 +22,8 @@ type Done = Result<(String, Option<VmView>), ClientError>;
 pub(super) async fn run(command: VmCommand, client: &Client, output: &mut Output) -> Result<Outcome> {
     match command {
         VmCommand::Create(args) => return create(*args, client, output).await,
-        VmCommand::List { names } => output.show(&VmList(&select(client.vms().await?, &names)?))?,
+        VmCommand::List { names, watch: true } => watch::run(&WatchArgs::of(names), client, output).await?,
+        VmCommand::List { names, watch: false } => output.show(&VmList(&select(client.vms().await?, &names)?))?,
         VmCommand::Show { name } => output.show(&Vm(&one(client.vms().await?, &name)?))?,
         VmCommand::History(args) => history::run(&args, client, output).await?,
         VmCommand::Console { name } => console::run(&one(client.vms().await?, &name)?, output).await?,
@@ -27,13 +31,18 @@ pub(super) async fn run(command: VmCommand, client: &Client, output: &mut Output
             let patch = args.patch();
             let set = async |name: &str| {
                 let vm = client.set_autostart(name, &patch).await?;
-                Ok((autostart_sentence(&vm.autostart), Some(vm)))
+                Ok((vm.autostart.to_string(), Some(vm)))
             };
             return each(&args.names.names, AT_ONCE, client, output, set).await;
         }
+        VmCommand::Start(StartArgs { names, dry_run: true }) => {
+            let names = selected(client, &names.names).await?;
+            return try_each(&names, "started", output, async |name| client.dry_run_start(name).await).await;
+        }
         VmCommand::Start(args) => {
             // One after the other: who comes first is served first.
-            return each(&args.names, 1, client, output, async |name| done("started", client.start(name).await)).await;
+            return each(&args.names.names, 1, client, output, async |name| done("started", client.start(name).await))
+                .await;
         }
         VmCommand::Stop(args) => {
             let request = args.request();
@@ -69,7 +78,13 @@ pub(super) async fn run(command: VmCommand, client: &Client, output: &mut Output
 }
 
 async fn create(args: CreateArgs, client: &Client, output: &mut Output) -> Result<Outcome> {
-    let vm = client.create(&args.definition()?).await?;
+    let dry_run = args.dry_run;
+    let definition = args.definition()?;
+    if dry_run {
+        let name = definition.name.clone();
+        return try_each(&[name], "created", output, async |_| client.dry_run_create(&definition).await).await;
+    }
+    let vm = client.create(&definition).await?;
     let (name, detail) = (vm.name.clone(), "created".to_owned());
     output.show(&OperationResult { name, ok: true, detail, vm: Some(Box::new(vm)) })?;
     Ok(Outcome::Done)
@@ -83,9 +98,14 @@ async fn each(
     output: &mut Output,
     operation: impl AsyncFn(&str) -> Done,
 ) -> Result<Outcome> {
-    let names: Vec<_> = select(client.vms().await?, names)?.into_iter().map(|vm| vm.name).collect();
+    let names = selected(client, names).await?;
     let operation = &operation;
     operate(&names, at_once, output, async |name| operation(&name).await).await
+}
+
+/// The names of the VMs that `names` mean.
+async fn selected(client: &Client, names: &[NamePattern]) -> Result<Vec<String>> {
+    Ok(select(client.vms().await?, names)?.into_iter().map(|vm| vm.name).collect())
 }
 
 fn done(what: &str, answer: Result<VmView, ClientError>) -> Done {

@@ -10,9 +10,11 @@ use std::{
 };
 
 use anyhow::Result;
-use dynmem_api::Client;
+use dynmem_api::{
+    Client, ClientError, HostView, LIVE_INTERVAL_MAX_MS, LIVE_INTERVAL_MIN_MS, LiveQuery, LiveState, LiveStream, VmView,
+};
 use dynmem_definition::NamePattern;
-use tokio::time::{self, MissedTickBehavior};
+use tokio::time::{self, Interval, MissedTickBehavior};
 
 use super::{events::Patience, interrupt::Interrupt, select::select};
 use crate::{
@@ -21,10 +23,10 @@ use crate::{
 };
 
 pub(super) async fn run(args: &WatchArgs, client: &Client, output: &mut Output) -> Result<()> {
-    let mut frame = look(client, &args.names).await?; // no daemon, no screen
+    let mut source = Source::new(args, client);
+    let mut frame = source.first(&args.names).await?; // no daemon, no screen
     let mut interrupt = Interrupt::new()?;
     let mut screen = Screen::open(output)?;
-    let mut patience = Patience::default();
     let mut ticks = time::interval(args.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks.tick().await; // the first is at once, and we have looked
@@ -37,17 +39,9 @@ pub(super) async fn run(args: &WatchArgs, client: &Client, output: &mut Output) 
         if left == Some(0) {
             break Ok(());
         }
-        let next = async {
-            loop {
-                ticks.tick().await;
-                if let Some(frame) = patient_look(client, &args.names, &mut patience).await? {
-                    break Ok::<_, anyhow::Error>(frame);
-                }
-            }
-        };
         tokio::select! {
             () = interrupt.asked() => break Ok(()),
-            next = next => match next {
+            next = source.next(&args.names, &mut ticks) => match next {
                 Ok(next) => frame = next,
                 Err(error) => break Err(error),
             },
@@ -57,19 +51,86 @@ pub(super) async fn run(args: &WatchArgs, client: &Client, output: &mut Output) 
     ended
 }
 
-async fn look(client: &Client, names: &[NamePattern]) -> Result<Frame> {
-    let host = client.host().await?;
-    let vms = select(client.vms().await?, names)?;
-    Ok(Frame { time_unix_ms: now_unix_ms(), host, vms })
+/// Where moments come from.
+struct Source<'a> {
+    client: &'a Client,
+    query: LiveQuery,
+    /// What the daemon tells by itself; none while it is away.
+    live: Option<(LiveStream, LiveState)>,
+    /// It tells nothing by itself, and is asked again and again.
+    asked: bool,
+    patience: Patience,
 }
 
-/// Looks, with patience for a daemon that restarts and for VMs that were
-/// deleted meanwhile.
-async fn patient_look(client: &Client, names: &[NamePattern], patience: &mut Patience) -> Result<Option<Frame>> {
-    let Some(host) = patience.judge(client.host().await)? else { return Ok(None) };
-    let Some(mut vms) = patience.judge(client.vms().await)? else { return Ok(None) };
-    vms.retain(|vm| names.is_empty() || names.iter().any(|name| name.matches(&vm.name)));
-    Ok(Some(Frame { time_unix_ms: now_unix_ms(), host, vms: select(vms, &[])? }))
+impl<'a> Source<'a> {
+    fn new(args: &WatchArgs, client: &'a Client) -> Self {
+        let interval_ms = u32::try_from(args.interval.as_millis()).unwrap_or(LIVE_INTERVAL_MAX_MS);
+        let interval_ms = Some(interval_ms.clamp(LIVE_INTERVAL_MIN_MS, LIVE_INTERVAL_MAX_MS));
+        Self { client, query: LiveQuery { interval_ms }, live: None, asked: false, patience: Patience::default() }
+    }
+
+    /// The first moment; a name that means nothing is an error here.
+    async fn first(&mut self, names: &[NamePattern]) -> Result<Frame> {
+        self.listen().await?;
+        if let Some((_, state)) = &self.live {
+            select(state.vms.values().cloned().collect(), names)?;
+            return Ok(frame(state.host.clone(), state.vms.values().cloned(), names));
+        }
+        let host = self.client.host().await?;
+        let vms = select(self.client.vms().await?, names)?;
+        Ok(Frame { time_unix_ms: now_unix_ms(), host, vms })
+    }
+
+    /// The moment of the next tick, with patience for a daemon that restarts
+    /// and for VMs that were deleted meanwhile.
+    async fn next(&mut self, names: &[NamePattern], ticks: &mut Interval) -> Result<Frame> {
+        loop {
+            let Some((stream, state)) = &mut self.live else {
+                ticks.tick().await;
+                if self.asked {
+                    let Some(host) = self.patience.judge(self.client.host().await)? else { continue };
+                    let Some(vms) = self.patience.judge(self.client.vms().await)? else { continue };
+                    return Ok(frame(host, vms.into_iter(), names));
+                }
+                let listening = self.listen().await;
+                self.patience.judge(listening)?;
+                continue;
+            };
+            tokio::select! {
+                biased;
+                told = stream.next() => match told {
+                    Ok(Some(told)) => state.apply(told),
+                    Ok(None) | Err(_) => self.live = None, // it restarts, and is waited for
+                },
+                _ = ticks.tick() => return Ok(frame(state.host.clone(), state.vms.values().cloned(), names)),
+            }
+        }
+    }
+
+    /// Lets the daemon tell by itself; one that is too old for that, or tells
+    /// too many others already, is asked.
+    async fn listen(&mut self) -> Result<(), ClientError> {
+        let mut state = LiveState::default();
+        match self.client.live(self.query).await {
+            Ok(mut stream) => match stream.next().await {
+                Ok(Some(told)) => {
+                    state.apply(told);
+                    self.live = Some((stream, state));
+                }
+                Ok(None) | Err(_) => self.asked = true,
+            },
+            Err(ClientError::Refused(problem)) if [404, 503].contains(&problem.status) => self.asked = true,
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
+
+fn frame(host: HostView, vms: impl Iterator<Item = VmView>, names: &[NamePattern]) -> Frame {
+    let watched = |vm: &VmView| names.is_empty() || names.iter().any(|name| name.matches(&vm.name));
+    let mut vms: Vec<_> = vms.filter(watched).collect();
+    vms.sort_by(|one, other| one.name.cmp(&other.name));
+    Frame { time_unix_ms: now_unix_ms(), host, vms }
 }
 
 /// The alternate screen of a terminal, or the plain stream of anything else.

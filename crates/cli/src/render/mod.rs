@@ -17,6 +17,7 @@ use serde::Serialize;
 
 mod advice;
 mod counters;
+mod dry_run;
 mod event;
 mod explanation;
 mod history;
@@ -34,13 +35,14 @@ mod watch;
 
 pub(crate) use advice::Advice;
 pub(crate) use counters::{CounterList, Counters};
+pub(crate) use dry_run::DryRun;
 pub(crate) use event::Events;
 pub(crate) use explanation::{Explanation, Explanations};
 pub(crate) use history::History;
 pub(crate) use host::Host;
 pub(crate) use meter::{MeterList, meter_sentence};
 pub(crate) use result::OperationResult;
-pub(crate) use sentences::{autostart_sentence, resize_sentence, settings_sentence};
+pub(crate) use sentences::resize_sentence;
 pub(crate) use time::now_unix_ms;
 pub(crate) use vm::{MemoryList, Vm, VmList};
 pub(crate) use watch::Frame;

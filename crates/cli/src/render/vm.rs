@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{
     Show, Style, pairs,
-    sentences::{autostart_sentence, on_off, trouble_sentence},
+    sentences::{on_off, trouble_sentence},
     size::human,
     table::{Align, Cell, Column, Table, Tone},
     time::duration,
@@ -213,7 +213,7 @@ fn settings(vm: &VmView) -> Vec<(&'static str, String)> {
         ("Weight", vm.settings.weight.to_string()),
         ("Demand model", vm.settings.demand_model.to_string()),
         ("Smart paging", paging),
-        ("Autostart", autostart_sentence(&vm.autostart)),
+        ("Autostart", vm.autostart.to_string()),
     ]
 }
 
@@ -269,15 +269,22 @@ fn state(vm: &VmView) -> Cell {
 fn status(vm: &VmView) -> Cell {
     let (word, tone) = match vm.memory_status {
         None => ("", Tone::Quiet),
-        Some(status @ MemoryStatus::Ok) => (status.as_str(), Tone::Good),
-        Some(status @ MemoryStatus::Warning) => (status.as_str(), Tone::Attention),
-        Some(status @ MemoryStatus::Low) => (status.as_str(), Tone::Bad),
+        Some(status) => (status.as_str(), status_tone(status)),
     };
     let Some((first, others)) = vm.troubles.split_first() else { return Cell::new(word, tone) };
     let comma = if word.is_empty() { "" } else { ", " };
     let more = if others.is_empty() { String::new() } else { format!(" +{}", others.len()) };
     let tone = if tone == Tone::Bad { tone } else { Tone::Attention };
     Cell::new(format!("{word}{comma}{}{more}", first.kind), tone)
+}
+
+/// What a memory status means for the reader.
+pub(super) fn status_tone(status: MemoryStatus) -> Tone {
+    match status {
+        MemoryStatus::Ok => Tone::Good,
+        MemoryStatus::Warning => Tone::Attention,
+        MemoryStatus::Low => Tone::Bad,
+    }
 }
 
 fn integration(vm: &VmView) -> Cell {

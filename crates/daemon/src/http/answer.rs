@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use axum::{
     body::{Body, to_bytes},
+    extract::{Query, Request, rejection::QueryRejection},
     http::{StatusCode, header},
+    middleware::Next,
     response::{IntoResponse, Json, Response},
 };
 use dynmem_api::Problem;
@@ -46,6 +48,23 @@ pub(super) fn json<T: Serialize>(value: T) -> Json<T> {
 
 pub(super) fn problem(status: u16, detail: impl Into<String>) -> Refusal {
     Refusal(Problem::new(status, detail))
+}
+
+/// A query as a value.
+pub(super) fn query<T>(query: Result<Query<T>, QueryRejection>) -> Answer<T> {
+    query.map(|Query(query)| query).map_err(|error| problem(400, format!("The query is not understood: {error}")))
+}
+
+/// For routes that take no query: what was meant by one is not done without it.
+pub(super) async fn no_query(request: Request, next: Next) -> Response {
+    match request.uri().query() {
+        None | Some("") => next.run(request).await,
+        Some(query) => {
+            let shown: String = query.chars().take(80).collect();
+            let path: String = request.uri().path().chars().take(80).collect();
+            problem(400, format!("{path} takes no query, and {shown:?} was given: leave it out")).into_response()
+        }
+    }
 }
 
 /// A body as a value; an empty one as `default`, where there is one.

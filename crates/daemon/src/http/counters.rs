@@ -9,7 +9,7 @@ use axum::{
 use dynmem_api::counters::{CountersQuery, CountersView, select};
 
 use super::{
-    answer::{Answer, json, problem},
+    answer::{self, Answer, json, problem},
     routes::Shared,
 };
 use crate::clock::unix_ms;
@@ -18,7 +18,7 @@ pub(super) async fn counters(
     State(shared): State<Shared>,
     query: Result<Query<CountersQuery>, QueryRejection>,
 ) -> Answer<Json<CountersView>> {
-    let Query(query) = query.map_err(|error| problem(400, format!("The query is not understood: {error}")))?;
+    let query = answer::query(query)?;
     let snapshot = Arc::clone(&shared.snapshots.borrow());
     let samples = select(&query.patterns(), &snapshot.host, &snapshot.vms)
         .map_err(|unknown| problem(400, unknown.to_string()))?;

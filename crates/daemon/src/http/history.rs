@@ -11,7 +11,8 @@ use serde::Serialize;
 
 use super::{
     answer::{Answer, json, problem},
-    routes::{Name, Shared, name_of},
+    routes::Shared,
+    vms::{Name, name_of},
 };
 use crate::history::{host_history, vm_history};
 

@@ -10,7 +10,8 @@ use dynmem_api::{MeterView, VmView};
 
 use super::{
     answer::{Answer, json, problem},
-    routes::{Name, Shared, name_of},
+    routes::Shared,
+    vms::{Name, name_of},
 };
 use crate::supervisor::{Command, MeterAction};
 

@@ -141,7 +141,7 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use dynmem_api::VmView;
+    use dynmem_api::{HostView, VmView};
     use serde_json::json;
 
     use super::*;
@@ -157,7 +157,13 @@ mod tests {
             }))
             .expect("a view")
         };
-        Snapshot { vms: names.iter().map(vm).collect(), ..Snapshot::default() }
+        Snapshot::after(
+            &Snapshot::default(),
+            HostView::default(),
+            names.iter().map(vm).collect(),
+            Vec::new(),
+            Internals::default(),
+        )
     }
 
     #[test]

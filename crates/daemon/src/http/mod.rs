@@ -4,17 +4,20 @@
 //!  connection (bounded number, slow ones are ended) ──▶ routes ──Command──▶ supervisor
 //!                                                        │ ◀────outcome───────┘
 //!                                                        ├── Snapshot (GETs need nobody)
-//!                                                        └── log thread (events)
+//!                                                        ├── log thread (events)
+//!                                                        └── live: both of these, as they change
 //! ```
 
 mod answer;
 mod counters;
 mod history;
+mod live;
 mod meter;
 mod metrics;
 mod routes;
 mod serve;
 mod stall;
+mod vms;
 
 pub(crate) use routes::{Shared, router};
 pub(crate) use serve::serve;

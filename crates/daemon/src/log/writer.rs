@@ -21,10 +21,11 @@ use std::{
     time::Duration,
 };
 
-use dynmem_store::{EventLog, LogError, NewEvent};
+use dynmem_store::{Event, EventLog, LogError, NewEvent};
 use serde_json::Value;
+use tokio::sync::broadcast;
 
-use super::{Message, entry};
+use super::{Message, Told, entry, view};
 
 /// Entries that wait for a disk; a few megabytes at most.
 const WAITING_MAX: usize = 1000;
@@ -43,12 +44,14 @@ pub(super) struct Writer {
     lost_in_all: Arc<AtomicU64>,
     /// The disk's refusal is told once.
     refused: bool,
+    /// What was written is told here.
+    told: broadcast::Sender<Told>,
 }
 
 impl Writer {
-    /// Counts in `lost_in_all` what finds no place.
-    pub(super) fn new(events: EventLog, lost_in_all: Arc<AtomicU64>) -> Self {
-        Self { events, waiting: Vec::new(), states: BTreeMap::new(), lost: 0, lost_in_all, refused: false }
+    /// Counts in `lost_in_all` what finds no place, and tells what is written.
+    pub(super) fn new(events: EventLog, lost_in_all: Arc<AtomicU64>, told: broadcast::Sender<Told>) -> Self {
+        Self { events, waiting: Vec::new(), states: BTreeMap::new(), lost: 0, lost_in_all, refused: false, told }
     }
 
     /// The log, for whoever asks what is in it.
@@ -101,12 +104,16 @@ impl Writer {
             self.states.clear();
         }
         if !self.waiting.is_empty() {
-            self.events.append_all(&self.waiting)?;
+            let ids = self.events.append_all(&self.waiting)?;
+            for (id, what) in ids.into_iter().zip(&self.waiting) {
+                tell(&self.told, id, what);
+            }
             self.waiting.clear();
         }
         if self.lost > 0 {
             let message = format!("{} events were lost: the disk took none for too long", self.lost);
-            self.events.append(&entry(None, "events-lost", message, &[("lost_events", self.lost)]))?;
+            let lost = entry(None, "events-lost", message, &[("lost_events", self.lost)]);
+            tell(&self.told, self.events.append(&lost)?, &lost);
             self.lost = 0;
         }
         Ok(())
@@ -126,6 +133,18 @@ impl Writer {
             tracing::error!(%notice, "the event log was begun anew");
             self.take(entry(None, "event-log", notice.to_string(), &[]));
         }
+    }
+}
+
+/// Tells whoever listens.
+fn tell(told: &broadcast::Sender<Told>, id: u64, what: &NewEvent) {
+    if told.receiver_count() == 0 {
+        return;
+    }
+    // As it was written: a text that is too long was cut.
+    let event = view(Event { id, what: what.bounded() });
+    if let Ok(json) = serde_json::to_string(&event) {
+        let _ = told.send(format!("event: event\nid: {id}\ndata: {json}\n\n").into()); // they may all have gone
     }
 }
 
@@ -153,7 +172,7 @@ mod tests {
         let other = Connection::open(&path).expect("ours"); // a person's, who writes for long
         other.execute_batch("BEGIN IMMEDIATE").expect("ours");
         let lost_in_all = Arc::new(AtomicU64::new(0));
-        let mut writer = Writer::new(log, Arc::clone(&lost_in_all));
+        let mut writer = Writer::new(log, Arc::clone(&lost_in_all), broadcast::channel(1).0);
         let ran = |vm: &str| BTreeMap::from([(vm.to_owned(), Some(Value::Bool(true)))]);
         writer.write(some(0, 600), ran("web01"));
         writer.write(some(600, 1200), ran("db01"));

@@ -7,7 +7,7 @@ use dynmem_definition::{Autostart, VmDefinition};
 
 use super::{
     Supervisor,
-    changes::{answer, unknown},
+    changes::answer,
     command::{Reply, shutting_down},
 };
 use crate::autostart::Due;
@@ -118,9 +118,8 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn set_autostart(&mut self, name: &str, patch: AutostartPatch, reply: Reply<VmView>) {
-        let Some(id) = self.roster.id_of(name) else { return answer(reply, Err(unknown(name))) };
-        let Some(vm) = self.roster.get(id) else { return answer(reply, Err(unknown(name))) };
+    pub(super) fn set_autostart(&mut self, id: VmId, patch: AutostartPatch, reply: Reply<VmView>) {
+        let Some(vm) = self.roster.get(id) else { return answer(reply, Err(shutting_down())) };
         let mut definition = vm.definition.clone();
         definition.autostart = patch.autostart.unwrap_or(definition.autostart);
         definition.start_delay = patch.start_delay.unwrap_or(definition.start_delay);
@@ -128,6 +127,7 @@ impl Supervisor {
             return answer(reply, self.view_of(id).ok_or_else(shutting_down));
         }
         if let Err(error) = definition.check() {
+            let name = &vm.definition.name;
             return answer(reply, Err(Problem::new(400, format!("Can't change {name}: {error}"))));
         }
         self.write_autostart(id, definition, reply);

@@ -4,17 +4,17 @@
 //! effect when it is on the disk. Until then other requests wait; facts don't.
 //! So what was checked can only have become more allowed when it takes effect.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
-use dynmem_api::{ExplanationView, MemoryPatch, Problem, VmView};
-use dynmem_core::{Event, VmId, VmState};
+use dynmem_api::{ExplanationView, IfMatch, MemoryPatch, Problem, SettingsTag, VmView};
+use dynmem_core::{Event, MemorySettings, VmId, VmState};
 use dynmem_definition::VmDefinition;
 use dynmem_store::{Definitions, DefinitionsError};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::{
     Supervisor,
-    command::{Action, Command, Reply, shutting_down},
+    command::{Action, Command, Reply, SettingsPatch, Target, shutting_down},
     roster::VMS_MAX,
 };
 
@@ -66,9 +66,9 @@ impl Supervisor {
             Command::Delete(name, reply) => self.delete(&name, reply),
             Command::Discard(name, reply) => self.discard(&name, reply),
             Command::Explain(name, reply) => self.explain(&name, reply),
-            Command::Configure(name, patch, reply) => self.configure(&name, &patch, reply),
-            Command::SetAutostart(name, patch, reply) => self.set_autostart(&name, patch, reply),
             Command::Meter(name, action, reply) => self.meter(&name, action, reply),
+            Command::Set(target, patch, reply) => self.set(&target, patch, reply),
+            Command::Preview(trial, reply) => answer(reply, self.preview(trial)),
             Command::Act(name, action, reply) => self.act(&name, action, reply),
         }
     }
@@ -108,11 +108,19 @@ impl Supervisor {
         self.write(What::Create(definition, reply), move |definitions| definitions.create(&copy));
     }
 
-    fn may_create(&self, definition: &VmDefinition) -> Result<(), Problem> {
+    pub(super) fn may_create(&self, definition: &VmDefinition) -> Result<(), Problem> {
         definition.check().map_err(|error| Problem::new(400, error.to_string()))?;
         let name = &definition.name;
         if self.roster.id_of(name).is_some() {
             return Err(Problem::new(409, format!("A VM named {name} exists already: choose another name")));
+        }
+        let holds_it = |path: &Path| path.file_stem().is_some_and(|stem| stem == name.as_str());
+        if let Some(damaged) = self.host.damaged.iter().find(|damaged| holds_it(&damaged.path)) {
+            let path = damaged.path.display();
+            let problem = format!(
+                "A definition of {name} is in {path}, and can't be read: mend or remove it, or choose another name"
+            );
+            return Err(Problem::new(409, problem));
         }
         if self.roster.is_full() {
             return Err(Problem::new(409, format!("There are {VMS_MAX} VMs, as many as there can be")));
@@ -176,19 +184,55 @@ impl Supervisor {
         answer(reply, Ok(()));
     }
 
-    fn configure(&mut self, name: &str, patch: &MemoryPatch, reply: Reply<VmView>) {
-        let Some(id) = self.roster.id_of(name) else { return answer(reply, Err(unknown(name))) };
-        let Some(vm) = self.roster.get(id) else { return answer(reply, Err(unknown(name))) };
+    fn set(&mut self, target: &Target, patch: SettingsPatch, reply: Reply<VmView>) {
+        let id = match self.find(target) {
+            Ok(id) => id,
+            Err(problem) => return answer(reply, Err(problem)),
+        };
+        match patch {
+            SettingsPatch::Memory(patch) => self.configure(id, &patch, reply),
+            SettingsPatch::Autostart(patch) => self.set_autostart(id, patch, reply),
+        }
+    }
+
+    /// The VM, if its settings are those that whoever asks has read. No other
+    /// change comes between this and the change that is asked for: they wait
+    /// for each other.
+    pub(super) fn find(&self, Target { name, condition }: &Target) -> Result<VmId, Problem> {
+        let id = self.roster.id_of(name).ok_or_else(|| unknown(name))?;
+        let view = self.view_of(id).ok_or_else(|| unknown(name))?;
+        let tag = SettingsTag::of(&view);
+        if condition.as_ref().is_none_or(|condition: &IfMatch| condition.allows(&tag)) {
+            return Ok(id);
+        }
+        let VmView { settings, autostart, .. } = view;
+        Err(Problem::new(
+            412,
+            format!(
+                "The settings of {name} are not those that you read, and nothing was changed. They are now: {settings}, autostart {autostart}, with ETag {tag}. Read {name} again, and repeat the change if you still want it"
+            ),
+        ))
+    }
+
+    fn configure(&mut self, id: VmId, patch: &MemoryPatch, reply: Reply<VmView>) {
+        let Some(vm) = self.roster.get(id) else { return answer(reply, Err(shutting_down())) };
         let memory = patch.apply(&vm.definition.memory);
         if memory == vm.definition.memory {
             return answer(reply, self.view_of(id).ok_or_else(shutting_down));
         }
-        if let Err(error) = self.engine.check_settings(id, &memory) {
-            return answer(reply, Err(Problem::new(400, format!("Can't change {name}: {error}"))));
+        if let Err(problem) = self.may_configure(id, &memory) {
+            return answer(reply, Err(problem));
         }
         let definition = VmDefinition { memory, ..vm.definition.clone() };
         let copy = definition.clone();
         self.write(What::Configure(id, Box::new(definition), reply), move |definitions| definitions.put(&copy));
+    }
+
+    pub(super) fn may_configure(&self, id: VmId, memory: &MemorySettings) -> Result<(), Problem> {
+        self.engine.check_settings(id, memory).map_err(|error| {
+            let name = self.roster.get(id).map_or("", |vm| &vm.definition.name);
+            Problem::new(400, format!("Can't change {name}: {error}"))
+        })
     }
 
     pub(super) fn write_autostart(&mut self, id: VmId, definition: VmDefinition, reply: Reply<VmView>) {
@@ -234,7 +278,7 @@ impl Supervisor {
         }
     }
 
-    fn event_for(&self, id: VmId, action: Action) -> Result<Event, Problem> {
+    pub(super) fn event_for(&self, id: VmId, action: Action) -> Result<Event, Problem> {
         Ok(match action {
             Action::Start => {
                 let vm = self.roster.get(id).ok_or_else(shutting_down)?;

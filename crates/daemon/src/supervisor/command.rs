@@ -1,11 +1,14 @@
 //! What people ask of the supervisor ([`Command`]), and how they ask
 //! ([`Commands`]): each request waits for its outcome.
 
-use dynmem_api::{AutostartPatch, ExplanationView, MemoryPatch, Problem, VmView};
+use dynmem_api::{AutostartPatch, ExplanationView, IfMatch, MemoryPatch, Problem, VmView};
 use dynmem_definition::VmDefinition;
 use tokio::sync::{mpsc, oneshot};
 
-use super::metering::MeterAction;
+use super::{
+    dry_run::{Preview, Trial},
+    metering::MeterAction,
+};
 
 /// Requests that wait for the supervisor. Beyond that, requests wait in their
 /// connections, of which there is a bounded number.
@@ -25,14 +28,31 @@ pub(crate) enum Command {
     Discard(String, Reply<VmView>),
     /// Say why a VM has what it has.
     Explain(String, Reply<ExplanationView>),
-    /// Change a VM's memory settings.
-    Configure(String, MemoryPatch, Reply<VmView>),
-    /// Change what becomes of a VM when the host has come up.
-    SetAutostart(String, AutostartPatch, Reply<VmView>),
     /// Begin, end or reset the metering of a VM.
     Meter(String, MeterAction, Reply<VmView>),
+    /// Change a VM's settings.
+    Set(Target, SettingsPatch, Reply<VmView>),
+    /// Say what a change would come to.
+    Preview(Trial, Reply<Preview>),
     /// Change a VM's state.
     Act(String, Action, Reply<VmView>),
+}
+
+/// Whose settings are to change, and which ones they must be until then.
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub(crate) name: String,
+    /// `None`: whichever they are.
+    pub(crate) condition: Option<IfMatch>,
+}
+
+/// A change of settings.
+#[derive(Debug)]
+pub(crate) enum SettingsPatch {
+    /// Of its memory.
+    Memory(MemoryPatch),
+    /// Of what becomes of it when the host has come up.
+    Autostart(AutostartPatch),
 }
 
 /// A change of state that is asked for.

@@ -16,9 +16,11 @@ mod autostart;
 mod changes;
 mod command;
 mod drivers;
+mod dry_run;
 mod metering;
 mod publish;
 mod roster;
+mod snapshot;
 mod waiters;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -35,10 +37,11 @@ use tokio::{
 
 use autostart::EventKind;
 use changes::Change;
-pub(crate) use command::{Action, Command, Commands, shutting_down};
+pub(crate) use command::{Action, Command, Commands, SettingsPatch, Target, shutting_down};
+pub(crate) use dry_run::Trial;
 pub(crate) use metering::{MeterAction, Meters};
-pub(crate) use publish::Snapshot;
 use roster::{Roster, Run};
+pub(crate) use snapshot::Snapshot;
 
 use crate::{
     advice::Advice,

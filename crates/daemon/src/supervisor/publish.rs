@@ -1,4 +1,4 @@
-//! [`Snapshot`]: what everybody may see, published while anything changes.
+//! What everybody may see, published while anything changes: [`Snapshot`]s.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,7 +6,7 @@ use dynmem_api::{HostView, VmView};
 use dynmem_core::{VmId, VmSnapshot};
 use tokio::time::Instant;
 
-use super::{Supervisor, roster::Vm};
+use super::{Supervisor, roster::Vm, snapshot::Snapshot};
 use crate::{
     clock::unix_ms,
     internals::Internals,
@@ -20,25 +20,6 @@ pub(super) const GAP: Duration = Duration::from_millis(50);
 const SHARE: u32 = 20;
 /// But not farther than this: whoever looks on sees memory move.
 const GAP_MAX: Duration = Duration::from_millis(500);
-
-/// The host and all VMs at one instant.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Snapshot {
-    pub(crate) host: HostView,
-    /// By name.
-    pub(crate) vms: Vec<VmView>,
-    /// For each of them, a number that no VM had before: it tells a VM from an
-    /// earlier one of its name.
-    pub(crate) made: Vec<u64>,
-    pub(crate) internals: Internals,
-}
-
-impl Snapshot {
-    pub(crate) fn vm(&self, name: &str) -> Option<&VmView> {
-        let at = self.vms.binary_search_by(|vm| vm.name.as_str().cmp(name)).ok()?;
-        self.vms.get(at)
-    }
-}
 
 impl Supervisor {
     fn view(&self, id: VmId, vm: &Vm, snapshot: &VmSnapshot, now_unix_ms: u64) -> VmView {
@@ -79,7 +60,8 @@ impl Supervisor {
         let advice = self.advice.borrow().host.clone();
         let host = HostView { advice, ..host_view(&engine, &vms, &self.host) };
         let internals = self.internals(engine.decisions);
-        self.snapshots.send_replace(Arc::new(Snapshot { host, vms, made, internals }));
+        let snapshot = Snapshot::after(&self.snapshots.borrow(), host, vms, made, internals);
+        self.snapshots.send_replace(Arc::new(snapshot));
         self.dirty = false;
         self.published_at = Instant::now();
         self.publish_gap = (began.elapsed() * SHARE).clamp(GAP, GAP_MAX);

@@ -1,0 +1,171 @@
+//! VMs: what is asked of them and by which request.
+
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    extract::{
+        Path, Query, State,
+        rejection::{PathRejection, QueryRejection},
+    },
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Json, Response},
+};
+use dynmem_api::{ChangeQuery, ExplanationView, IfMatch, MemoryPatch, SettingsTag, StopMode, StopRequest, VmView};
+use dynmem_definition::VmDefinition;
+use tokio::task::spawn_blocking;
+
+use super::{
+    answer::{Answer, json, problem, query, read},
+    routes::Shared,
+};
+use crate::supervisor::{Action, Command, SettingsPatch, Target, Trial, shutting_down};
+
+/// How long a guest may take to shut down for a restart, before it is reset.
+const RESTART_GRACE_MS: u64 = 60_000;
+
+/// A name in a path, which may be no text at all.
+pub(super) type Name = Result<Path<String>, PathRejection>;
+
+pub(super) fn name_of(name: Name) -> Answer<String> {
+    match name {
+        Ok(Path(name)) => Ok(name),
+        Err(error) => Err(problem(400, format!("The name in the path is not understood: {error}"))),
+    }
+}
+
+pub(super) async fn vms(State(shared): State<Shared>) -> Json<Vec<VmView>> {
+    json(shared.snapshots.borrow().vms.clone())
+}
+
+pub(super) async fn vm(State(shared): State<Shared>, name: Name) -> Answer<impl IntoResponse> {
+    let name = name_of(name)?;
+    let found = shared.snapshots.borrow().vm(&name).cloned();
+    let shown: String = name.chars().take(80).collect();
+    found.map(tagged).ok_or_else(|| problem(404, format!("No VM is named {shown:?}")))
+}
+
+pub(super) async fn explanation(State(shared): State<Shared>, name: Name) -> Answer<Json<ExplanationView>> {
+    let name = name_of(name)?;
+    Ok(json(shared.commands.ask(|reply| Command::Explain(name, reply)).await?))
+}
+
+/// The query of a change that can be tried.
+type Change = Result<Query<ChangeQuery>, QueryRejection>;
+
+pub(super) async fn create(State(shared): State<Shared>, change: Change, body: Body) -> Answer<Response> {
+    let ChangeQuery { dry_run } = query(change)?;
+    let definition = Box::new(read::<VmDefinition>(body, None).await?);
+    if dry_run {
+        return preview(shared, Trial::Create(definition)).await;
+    }
+    let view = shared.commands.ask(|reply| Command::Create(definition, reply)).await?;
+    Ok((StatusCode::CREATED, json(view)).into_response())
+}
+
+/// What a change would come to. The engine's copy is followed in another
+/// thread.
+async fn preview(shared: Shared, trial: Trial) -> Answer<Response> {
+    let place = Arc::clone(&shared.dry_runs).acquire_owned().await.map_err(|_| shutting_down())?;
+    let preview = shared.commands.ask(|reply| Command::Preview(trial, reply)).await?;
+    let view = spawn_blocking(move || (preview.view(), place)).await;
+    let (view, _) = view.map_err(|error| problem(500, format!("The dry run broke down: {error}")))?;
+    Ok(json(view).into_response())
+}
+
+pub(super) async fn delete(State(shared): State<Shared>, name: Name) -> Answer<StatusCode> {
+    let name = name_of(name)?;
+    shared.commands.ask(|reply| Command::Delete(name, reply)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn set_memory(
+    State(shared): State<Shared>,
+    name: Name,
+    change: Change,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer<Response> {
+    let target = target(name, &headers)?;
+    let ChangeQuery { dry_run } = query(change)?;
+    let patch: MemoryPatch = read(body, None).await?;
+    if dry_run {
+        return preview(shared, Trial::Memory(target, patch)).await;
+    }
+    let patch = SettingsPatch::Memory(patch);
+    Ok(tagged(shared.commands.ask(|reply| Command::Set(target, patch, reply)).await?).into_response())
+}
+
+pub(super) async fn set_autostart(
+    State(shared): State<Shared>,
+    name: Name,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer<impl IntoResponse> {
+    let target = target(name, &headers)?;
+    let patch = SettingsPatch::Autostart(read(body, None).await?);
+    Ok(tagged(shared.commands.ask(|reply| Command::Set(target, patch, reply)).await?))
+}
+
+async fn act(shared: Shared, name: Name, action: Action) -> Answer<Json<VmView>> {
+    let name = name_of(name)?;
+    Ok(json(shared.commands.ask(|reply| Command::Act(name, action, reply)).await?))
+}
+
+pub(super) async fn start(State(shared): State<Shared>, name: Name, change: Change) -> Answer<Response> {
+    let ChangeQuery { dry_run } = query(change)?;
+    if dry_run {
+        return preview(shared, Trial::Start(name_of(name)?)).await;
+    }
+    Ok(act(shared, name, Action::Start).await?.into_response())
+}
+
+pub(super) async fn stop(State(shared): State<Shared>, name: Name, body: Body) -> Answer<Json<VmView>> {
+    let request = read(body, Some(StopRequest::default())).await?;
+    request.check().map_err(|rule| problem(400, rule))?;
+    let grace_ms = match request.mode {
+        StopMode::Graceful => Some(u64::from(request.timeout_seconds) * 1000),
+        StopMode::Force => None,
+    };
+    act(shared, name, Action::Stop { grace_ms }).await
+}
+
+pub(super) async fn restart(State(shared): State<Shared>, name: Name) -> Answer<Json<VmView>> {
+    act(shared, name, Action::Restart { grace_ms: Some(RESTART_GRACE_MS) }).await
+}
+
+pub(super) async fn pause(State(shared): State<Shared>, name: Name) -> Answer<Json<VmView>> {
+    act(shared, name, Action::Pause).await
+}
+
+pub(super) async fn resume(State(shared): State<Shared>, name: Name) -> Answer<Json<VmView>> {
+    act(shared, name, Action::Resume).await
+}
+
+pub(super) async fn save(State(shared): State<Shared>, name: Name) -> Answer<Json<VmView>> {
+    act(shared, name, Action::Save).await
+}
+
+pub(super) async fn discard(State(shared): State<Shared>, name: Name) -> Answer<Json<VmView>> {
+    let name = name_of(name)?;
+    Ok(json(shared.commands.ask(|reply| Command::Discard(name, reply)).await?))
+}
+
+/// A VM with the tag of its settings. The tag does not stand for the figures
+/// that move by themselves: nobody may keep this answer for it.
+fn tagged(vm: VmView) -> impl IntoResponse {
+    let headers = [(header::ETAG, SettingsTag::of(&vm).to_string()), (header::CACHE_CONTROL, "no-store".to_owned())];
+    (headers, json(vm))
+}
+
+/// Whose settings are to change, and the condition in the request's head.
+fn target(name: Name, headers: &HeaderMap) -> Answer<Target> {
+    let name = name_of(name)?;
+    let lines: Vec<_> = headers.get_all(header::IF_MATCH).iter().map(HeaderValue::as_bytes).collect();
+    if lines.is_empty() {
+        return Ok(Target { name, condition: None });
+    }
+    let list = lines.join(&b", "[..]);
+    let condition: IfMatch = String::from_utf8_lossy(&list).parse().map_err(|rule: String| problem(400, rule))?;
+    Ok(Target { name, condition: Some(condition) })
+}
