@@ -8,7 +8,7 @@
 //! it; so what does not change costs two bytes, however long. Values are
 //! differences to the value before (0 is "none", *n* + 1 is *n*); where the
 //! smallest and largest are kept they are distances from the average. A minute
-//! of a busy VM takes some twenty bytes.
+//! of a busy VM takes some thirty bytes.
 //!
 //! What comes back is checked as if somebody else had written it: a chunk that
 //! was not read whole is an error, and a gap in the history.
