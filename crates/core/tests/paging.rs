@@ -4,8 +4,8 @@
 mod world;
 
 use dynmem_core::{
-    DeviceFacts, Effect, Engine, Event, Exit, HostConfig, Instant, MemorySettings, NoticeKind, Paged, Refusal, VmId,
-    VmState,
+    DemandModel, DeviceFacts, Effect, Engine, Event, Exit, HostConfig, Instant, MemorySettings, NoticeKind, Paged,
+    Refusal, VmId, VmState,
 };
 use dynmem_units::Bytes;
 use world::{
@@ -481,4 +481,22 @@ fn a_balloon_that_did_not_hear_what_it_may_hold_is_told_again() {
         }
     }
     assert!(told.len() >= 3 && told[0] == 0, "at first, and every half minute: {told:?}");
+}
+
+#[test]
+fn the_last_part_of_a_block_of_a_file_is_taken_from_who_can_spare_it() {
+    let mut hand = Hand::new(2048);
+    hand.engine = Engine::new(HostConfig { memory: mib(2048), reserve: Bytes::ZERO }).with_smart_paging(true);
+    let fat = hand.running(settings(128, 1448, 1448), 40);
+    let claims = MemorySettings { demand_model: DemandModel::Committed, ..settings(64, 1024, 1024) };
+    let vm = hand.define(claims);
+    let paging = Some(Paged { memory: mib(600), file: mib(424) });
+    let devices = DeviceFacts { balloon_actual: Bytes::new(mib(600).get() + 1), ..hand.devices(vm, mib(1024)) };
+    hand.send(vm, Event::Adopted { devices, paused: false, known: true, paging });
+    hand.after(10);
+    let mut effects = hand.reports(vm, 700);
+    effects.extend(hand.after(1_000));
+    let asked =
+        |effect: &Effect| matches!(effect, Effect::Order { vm, balloon, .. } if *vm == fat && *balloon < mib(1448));
+    assert!(effects.iter().any(asked), "one byte more would let the file go: {effects:?}");
 }

@@ -78,7 +78,8 @@ pub(crate) async fn look(
         {
             adoption.take(looked);
         }
-        let definition = definitions.iter().find(|definition| definition.name == name).cloned();
+        let definition = definitions.iter().find(|definition| definition.name == name);
+        let definition = definition.map(|definition| at_its_widest(definition, &run_dir));
         let hypervisor = hypervisor.clone();
         looking.spawn(async move {
             let outcome = take_over(&hypervisor, &run_dir, definition.as_ref()).await;
@@ -162,6 +163,14 @@ impl Adoption {
         self.complaints
             .push(format!("{why}, and its {mib} MiB are kept out of the pool until the daemon's next start"));
     }
+}
+
+/// The definition with the largest maximum that the machine has run with: a lower
+/// one is asked of its guest, which may not have given yet.
+fn at_its_widest(definition: &VmDefinition, run_dir: &Path) -> VmDefinition {
+    let mut definition = definition.clone();
+    definition.memory.maximum = definition.memory.maximum.max(RunDir::new(run_dir).former_maximum());
+    definition
 }
 
 /// The most that a machine of this definition holds.

@@ -2,9 +2,15 @@
 
 use std::{
     ffi::OsStr,
-    fs, io,
+    fs::{self, File},
+    io::{self, Read as _},
     path::{Path, PathBuf},
 };
+
+use dynmem_units::Bytes;
+
+/// The longest number that is read from a file.
+const NUMBER_BYTES_MAX: u64 = 32;
 
 /// A machine's run-time directory. Everything in it belongs to one process
 /// and is worthless without it.
@@ -75,6 +81,34 @@ impl RunDir {
     /// that, and not because a person wanted it to.
     pub fn standing(&self) -> PathBuf {
         self.0.join("standing")
+    }
+
+    /// The largest maximum that its VM has had while it runs, if that was lowered:
+    /// it may still hold that much, whatever the settings say by now.
+    fn former_maximum_file(&self) -> PathBuf {
+        self.0.join("former-maximum")
+    }
+
+    /// Remembers a maximum that is about to be lowered, whole or not at all.
+    pub fn remember_maximum(&self, maximum: Bytes) -> io::Result<()> {
+        let maximum = maximum.max(self.former_maximum());
+        let path = self.former_maximum_file();
+        let fresh = path.with_extension("new");
+        fs::write(&fresh, maximum.get().to_string())?;
+        File::open(&fresh)?.sync_all()?;
+        fs::rename(&fresh, &path)?;
+        File::open(&self.0)?.sync_all()
+    }
+
+    /// The largest maximum that was remembered; zero if none was, or what is there
+    /// is no number.
+    pub fn former_maximum(&self) -> Bytes {
+        let read = |file: File| {
+            let mut text = String::new();
+            file.take(NUMBER_BYTES_MAX).read_to_string(&mut text).map(|_| text)
+        };
+        let text = File::open(self.former_maximum_file()).and_then(read).unwrap_or_default();
+        Bytes::new(text.trim().parse().unwrap_or_default())
     }
 
     /// The sockets, all of them.

@@ -125,8 +125,7 @@ impl World {
             let Some(machine) = &self.vms[index].machine else { continue };
             let (paused, held) = (machine.paused, machine.held);
             let known = !self.vms[index].trouble.deaf(self.now_ms);
-            let devices =
-                if known { machine.guest.devices() } else { vm::at_worst(machine, &self.vms[index].plan.settings) };
+            let devices = if known { machine.guest.devices() } else { vm::at_worst(machine) };
             self.send(id, Event::Adopted { devices, paused, known, paging });
             if held {
                 held_ones.push(id);
@@ -436,7 +435,13 @@ impl World {
             None => settings.check().err(),
         };
         match refused {
-            None => self.vm_mut(id).plan.settings = settings.clone(),
+            None => {
+                let vm = self.vm_mut(id);
+                vm.plan.settings = settings.clone();
+                if let Some(machine) = &mut vm.machine {
+                    machine.maximum = machine.maximum.max(settings.maximum);
+                }
+            }
             // What only can't be honoured now is not told: it would be done later.
             Some(SettingsError::Now { .. }) => return,
             Some(_) => {}

@@ -59,6 +59,8 @@ pub struct SimMachine {
     pub(super) late_order: Option<(Bytes, Bytes)>,
     /// Its smart paging file.
     pub file: Option<SimFile>,
+    /// The largest maximum that it has run with.
+    pub(super) maximum: Bytes,
 }
 
 /// What a VM lived through in one step.
@@ -205,6 +207,7 @@ impl SimVm {
             paused: false,
             late_order: None,
             file: None,
+            maximum: self.plan.settings.maximum,
         });
         devices
     }
@@ -324,10 +327,10 @@ impl Trouble {
     }
 }
 
-/// What a machine that can't be asked may hold: all that its VM may have.
-pub(super) fn at_worst(machine: &SimMachine, settings: &MemorySettings) -> DeviceFacts {
+/// What a machine that can't be asked may hold: all that its VM might ever have.
+pub(super) fn at_worst(machine: &SimMachine) -> DeviceFacts {
     let devices = machine.guest.devices();
-    let plugged = settings.maximum.saturating_sub(devices.boot).min(devices.plug_max).align_down(devices.plug_block);
+    let plugged = machine.maximum.saturating_sub(devices.boot).min(devices.plug_max).align_down(devices.plug_block);
     DeviceFacts { balloon_actual: devices.boot, plugged, ..devices }
 }
 

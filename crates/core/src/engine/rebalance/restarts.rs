@@ -96,7 +96,8 @@ impl Engine {
             let more = blocks(held.saturating_sub(has).align_up(Bytes::BLOCK)).min(purse.free);
             purse.free -= more;
             let now_has = has.saturating_add(bytes(more));
-            purse.short += blocks(vm.demand(machine).min(held).saturating_sub(now_has));
+            let lacks = vm.demand(machine).min(held).saturating_sub(now_has);
+            purse.short += blocks(lacks.align_up(Bytes::BLOCK));
             if more > 0 {
                 self.order(now, id, Promise { balloon: now_has, plugged: Bytes::ZERO });
             }
