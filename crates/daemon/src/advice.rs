@@ -4,7 +4,7 @@
 //!  VmView, Usage (the history in figures) ──rules──▶ candidates ──Steady──▶ advice
 //! ```
 //! A rule sees one VM at one moment and gives at most one piece of advice of its
-//! kind. [`Steady`] lets it appear once it has held for a while, and go once it
+//! kind. `Steady` lets it appear once it has held for a while, and go once it
 //! has not held for as long: what comes and goes is no advice. The history's
 //! thread does all of it, beside its other work; the snapshots have the result.
 

@@ -6,7 +6,7 @@ mod common;
 use std::fs;
 
 use common::{Site, mib};
-use dynmem_api::VmState;
+use dynmem_api::{MemoryPatch, VmState};
 use dynmem_hypervisor::{MachineExit, fake::QmpMood};
 use dynmem_units::Bytes;
 
@@ -107,6 +107,25 @@ async fn a_machine_that_does_not_answer_is_charged_at_its_worst_until_it_does() 
     guest.change(|behaviour| behaviour.qmp = QmpMood::Healthy).await;
     let hung = site.vm_until("hung", "running", |vm| vm.state == VmState::Running && vm.warnings.is_empty()).await;
     assert!(hung.assigned_bytes <= mib(1024), "{hung:#?}");
+}
+
+#[tokio::test]
+async fn a_lowered_maximum_is_not_the_worst_before_the_guest_has_given() {
+    let mut site = Site::new().await;
+    let guest = site.run("hung").await;
+    site.kill_daemon().await;
+    site.start_daemon().await;
+    site.vm_until("hung", "running", |vm| vm.state == VmState::Running).await;
+    for maximum in [mib(640), mib(512)] {
+        let lower = MemoryPatch { maximum: Some(maximum), ..MemoryPatch::default() };
+        site.client.set_memory("hung", &lower).await.expect("its guest can be asked");
+    }
+    site.kill_daemon().await;
+    guest.change(|behaviour| behaviour.qmp = QmpMood::Hung).await;
+    site.start_daemon().await;
+    assert_eq!(site.vm("hung").await.assigned_bytes, mib(1024), "it ran with that maximum, and can't be asked");
+    guest.change(|behaviour| behaviour.qmp = QmpMood::Healthy).await;
+    site.vm_until("hung", "at its maximum", |vm| vm.assigned_bytes <= mib(512) && vm.warnings.is_empty()).await;
 }
 
 #[tokio::test]

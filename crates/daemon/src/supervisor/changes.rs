@@ -9,6 +9,7 @@ use std::{path::Path, sync::Arc};
 use dynmem_api::{ExplanationView, IfMatch, MemoryPatch, Problem, SettingsTag, VmView};
 use dynmem_core::{Event, MemorySettings, VmId, VmState};
 use dynmem_definition::VmDefinition;
+use dynmem_hypervisor::RunDir;
 use dynmem_store::{Definitions, DefinitionsError};
 use tokio::task::{JoinHandle, spawn_blocking};
 
@@ -223,9 +224,19 @@ impl Supervisor {
         if let Err(problem) = self.may_configure(id, &memory) {
             return answer(reply, Err(problem));
         }
+        // Its guest may not have given yet what a lower maximum leaves it, when another
+        // daemon finds it and it does not answer.
+        let lowered = vm.run.is_some() && memory.maximum < vm.definition.memory.maximum;
+        let former = lowered.then(|| (self.run_dir(&vm.definition.name), vm.definition.memory.maximum));
         let definition = VmDefinition { memory, ..vm.definition.clone() };
         let copy = definition.clone();
-        self.write(What::Configure(id, Box::new(definition), reply), move |definitions| definitions.put(&copy));
+        self.write(What::Configure(id, Box::new(definition), reply), move |definitions| {
+            if let Some((path, maximum)) = former {
+                let failed = |source| DefinitionsError::Io { action: "write to", path: path.clone(), source };
+                RunDir::new(&path).remember_maximum(maximum).map_err(failed)?;
+            }
+            definitions.put(&copy)
+        });
     }
 
     pub(super) fn may_configure(&self, id: VmId, memory: &MemorySettings) -> Result<(), Problem> {
