@@ -137,7 +137,7 @@ async fn measure(image: &Image, rounds: usize, seconds: u64) -> Result<Vec<Round
     processors.pin_to_others(daemon)?; // and what it starts from now on
     lab.define(&Guest::new("offender", OFFENDER_MIB, 128, OFFENDER_MIB), Some(image)).await?;
     lab.define(&Guest::new("victim", VICTIM_MIB, VICTIM_MIB, VICTIM_MIB), Some(image)).await?;
-    let reference = Reference::begin(processors.first)?;
+    let reference = Reference::begin(processors.first, processors.others)?;
     let mut measured = Vec::with_capacity(rounds);
     for _ in 0..rounds {
         let round = round(&lab, &processors, &reference, seconds).await?;

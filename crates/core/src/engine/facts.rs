@@ -50,7 +50,9 @@ impl Engine {
         machine.known = true;
         machine.devices = devices;
         let held = Promise::held(&devices);
-        let balloon = if machine.pages { held.balloon.min(machine.promise.balloon) } else { held.balloon };
+        // After a reset the balloon of one that pages says what it held before: all
+        // that has a place in memory may be used.
+        let balloon = if machine.pages { machine.promise.balloon } else { held.balloon };
         machine.promise = Promise { balloon, ..held };
         self.order_promise(id);
         self.due = true;

@@ -382,8 +382,8 @@ impl Engine {
                 self.effects.push(effect);
                 continue;
             }
-            self.look_at_paging(now, id);
             self.look_for_silence(now, id);
+            self.look_at_paging(now, id);
             self.fit_settings(now, id);
             self.look_at_status(id);
             self.move_ended(id);

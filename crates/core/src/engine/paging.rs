@@ -169,7 +169,8 @@ impl Engine {
             paging.phase = Phase::Ending;
             return self.effects.push(Effect::EndPaging(id));
         }
-        if may_act && !fits && machine.heard.is_some() && now.millis_since(paging.ordered_at) >= RETRY_MS {
+        let speaks = machine.heard.is_some() && machine.silent_since.is_none();
+        if may_act && !fits && speaks && now.millis_since(paging.ordered_at) >= RETRY_MS {
             paging.ordered_at = now; // the last order may have met a driver that was away
             self.order_promise(id);
         }

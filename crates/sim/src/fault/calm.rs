@@ -10,6 +10,8 @@ use crate::world::{SimVm, Tally};
 /// All waits are over by then: starts, graces, rests of stuck devices, sinking
 /// demand.
 const SETTLES_MS: u64 = 600_000;
+/// In that time a guest that is up has done without its file, unless it can't.
+const FILE_GOES_WITHIN_MS: u64 = 60_000;
 /// For so long nothing may move then.
 const QUIET_MS: u64 = 600_000;
 /// Orders to one VM in that time that move nothing: a device that does not do
@@ -34,7 +36,7 @@ impl Life {
         }
         self.heal_all();
         self.world.freeze_needs();
-        if !self.pass(SETTLES_MS) {
+        if !self.pass(SETTLES_MS) || !self.pass_young_files() {
             return;
         }
         if !self.look_for_shortage() || !self.look_for_files() {
@@ -60,6 +62,24 @@ impl Life {
         if let Some(what) = restless {
             self.fail(6, format!("{what} in ten minutes of constant demand"));
         }
+    }
+
+    /// A file may have begun late, behind one that is overdue: it has its time, too.
+    fn pass_young_files(&mut self) -> bool {
+        let is_young = |vm: &SimVm, now_ms: u64| {
+            let with_file = vm.machine.as_ref().filter(|machine| machine.file.is_some());
+            with_file.is_some_and(|machine| now_ms < machine.speaks_at_ms + FILE_GOES_WITHIN_MS)
+        };
+        for _ in 0..self.world.vms().len() {
+            let now_ms = self.world.now_ms();
+            if !self.world.vms().iter().any(|vm| is_young(vm, now_ms)) {
+                break;
+            }
+            if !self.pass(FILE_GOES_WITHIN_MS) {
+                return false;
+            }
+        }
+        true
     }
 
     fn pass(&mut self, millis: u64) -> bool {

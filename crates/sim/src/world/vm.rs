@@ -1,6 +1,6 @@
 //! One VM of a world: its machine while it has one, and what it lives through.
 
-use dynmem_core::{DeviceFacts, Instant, MemorySettings, VmId};
+use dynmem_core::{DeviceFacts, Instant, VmId};
 use dynmem_units::Bytes;
 
 use crate::{
@@ -47,7 +47,7 @@ pub struct SimMachine {
     pub guest: Guest,
     pub(super) agent: Agent,
     /// When its guest speaks first, by the world's clock.
-    pub(super) speaks_at_ms: u64,
+    pub(crate) speaks_at_ms: u64,
     /// When its programs began, by the world's clock.
     pub(super) programs_since_ms: u64,
     /// When the guest, asked to shut down, has done so.

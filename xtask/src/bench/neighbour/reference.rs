@@ -19,6 +19,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use rustix::{
+    process::nice,
     thread::{CpuSet, sched_setaffinity},
     time::{ClockId, clock_gettime},
 };
@@ -30,10 +31,11 @@ const READS: u64 = 40_000;
 /// Between two rounds, so that the guest keeps its processor.
 const PAUSE: Duration = Duration::from_millis(19);
 
-/// The loop, while it runs.
+/// The loop, while it runs, and one that keeps the other processors awake: a
+/// processor whose neighbours sleep has another pace, here by more than a tenth.
 pub(super) struct Reference {
     counts: Arc<Counts>,
-    running: Option<JoinHandle<()>>,
+    running: Vec<JoinHandle<()>>,
 }
 
 #[derive(Default)]
@@ -51,18 +53,24 @@ pub(super) struct Mark {
 }
 
 impl Reference {
-    /// Begins, on one processor.
-    pub(super) fn begin(processor: CpuSet) -> Result<Self> {
-        let counts = Arc::<Counts>::default();
-        let shared = Arc::clone(&counts);
-        let run = move || {
-            // Elsewhere it would measure something else, and nothing at all is better.
-            if sched_setaffinity(None, &processor).is_ok() {
-                read_until_the_end(&shared);
-            }
-        };
-        let running = thread::Builder::new().name("reference".to_owned()).spawn(run);
-        Ok(Self { counts, running: Some(running.context("Could not start a thread")?) })
+    /// Begins, on `processor`; one thread for each of the `others` uses what nobody
+    /// else wants of them.
+    pub(super) fn begin(processor: CpuSet, others: CpuSet) -> Result<Self> {
+        let mut reference = Self { counts: Arc::default(), running: Vec::new() };
+        // Elsewhere it would measure something else, and nothing at all is better.
+        reference.run_on(processor, read_until_the_end)?;
+        for _ in 0..others.count() {
+            reference.run_on(others, keep_awake)?;
+        }
+        Ok(reference)
+    }
+
+    fn run_on(&mut self, processors: CpuSet, run: fn(&Counts)) -> Result<()> {
+        let counts = Arc::clone(&self.counts);
+        let run = move || sched_setaffinity(None, &processors).map_or((), |()| run(&counts));
+        let thread = thread::Builder::new().name("reference".to_owned()).spawn(run);
+        self.running.push(thread.context("Could not start a thread")?);
+        Ok(())
     }
 
     pub(super) fn mark(&self) -> Mark {
@@ -83,7 +91,7 @@ impl Reference {
 impl Drop for Reference {
     fn drop(&mut self) {
         self.counts.end.store(true, Ordering::Relaxed);
-        if let Some(running) = self.running.take() {
+        for running in self.running.drain(..) {
             let _ = running.join(); // a panic of it has been told already
         }
     }
@@ -109,6 +117,15 @@ fn read_until_the_end(counts: &Counts) {
     }
 }
 
+/// Computes, at the lowest priority.
+fn keep_awake(counts: &Counts) {
+    let _ = nice(19); // of this thread alone; without it the guests have less, all the time
+    let mut number = 1_u64;
+    while !counts.end.load(Ordering::Relaxed) {
+        number = black_box(number.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29));
+    }
+}
+
 /// What this thread has had of processors.
 fn processor_time() -> Duration {
     clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap_or_default()
@@ -122,7 +139,8 @@ mod tests {
 
     #[test]
     fn the_loop_measures_and_ends() {
-        let reference = Reference::begin(sched_getaffinity(None).expect("readable")).expect("a thread");
+        let all = sched_getaffinity(None).expect("readable");
+        let reference = Reference::begin(all, CpuSet::new()).expect("a thread");
         let mark = Mark { reads: 0, nanoseconds: 0 };
         let speed = loop {
             match reference.speed_since(mark) {

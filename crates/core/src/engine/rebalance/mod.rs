@@ -131,8 +131,7 @@ impl Engine {
         self.due = false;
         self.decided_at = now;
         self.decisions += 1;
-        let (survey, restarts, short_of) = self.claims(now);
-        let reset_needs: u64 = restarts.iter().map(|restart| restart.takes).sum();
+        let (survey, restarts, held_back, short_of) = self.claims(now);
         let Survey { mut entries, mut purse, room, targets, slack, surge_max, paging, .. } = survey;
 
         let mut growing = Vec::with_capacity(entries.len());
@@ -143,7 +142,7 @@ impl Engine {
         grant(&mut growing, &mut purse, |entry| entry.entitled);
         self.order_growth(now, &mut growing, &mut purse);
         // Only surplus above target is touched for a start; a stuck VM's target is what it holds.
-        let spare = room.saturating_sub(targets).saturating_sub(reset_needs);
+        let spare = room.saturating_sub(targets).saturating_sub(held_back);
         let spare = self.serve_resizes(now, &mut purse, spare);
         self.admit_starts(now, &mut purse, spare);
         if purse.short > 0 || short_of.is_some() {
@@ -167,14 +166,16 @@ impl Engine {
         self.entries = entries;
     }
 
-    /// Who should have what: the entries, the restarts that are within reach, and
-    /// what there is not enough of.
-    fn claims(&mut self, now: Instant) -> (Survey, Vec<Restart>, Option<Rank>) {
+    /// Who should have what: the entries, the restarts that are within reach, what
+    /// is held back from buffers, and what there is not enough of.
+    fn claims(&mut self, now: Instant) -> (Survey, Vec<Restart>, u64, Option<Rank>) {
         let mut survey = self.survey(now);
         let left = survey.room.saturating_sub(survey.demands);
         let restarts = within_reach(std::mem::take(&mut survey.resets), left, |id| self.may_page(now, id));
-        let short_of = entitle(&mut survey, restarts.iter().map(|restart| restart.takes).sum());
-        (survey, restarts, short_of)
+        let resets: u64 = restarts.iter().map(|restart| restart.takes).sum();
+        let held_back = resets + self.paging_needs(&survey.paging);
+        let short_of = entitle(&mut survey, held_back);
+        (survey, restarts, held_back, short_of)
     }
 
     /// Everybody has demand and buffer: what is left is for growth that is

@@ -17,7 +17,7 @@ pub(in crate::engine) struct Outlook {
 impl Engine {
     /// What the decision at `now` would say that everybody should have.
     pub(in crate::engine) fn outlook(mut self, now: Instant) -> Outlook {
-        let (survey, _, short_of) = self.claims(now);
+        let (survey, _, _, short_of) = self.claims(now);
         let shortage = short_of.map(|rank| {
             let wanted = match rank {
                 Rank::Need => survey.needs,

@@ -4,7 +4,11 @@
 use dynmem_units::Bytes;
 
 use super::{Engine, PendingStart, Purse, blocks, bytes};
-use crate::{Instant, VmId, VmState, ledger::Promise};
+use crate::{
+    Instant, VmId, VmState,
+    ledger::Promise,
+    vm::{Machine, Vm},
+};
 
 /// A restart that could page waits so long for memory that was asked back.
 const PAGING_PATIENCE_MS: u64 = 5_000;
@@ -47,7 +51,22 @@ pub(super) fn within_reach(
     restarts
 }
 
+impl Vm {
+    /// What a machine that pages lacks of its demand, as far as it could hold it
+    /// now. Blocks, the last one begun.
+    fn paging_lacks(&self, machine: &Machine) -> u64 {
+        let reach = self.demand(machine).min(machine.devices.balloon_actual);
+        blocks(reach.saturating_sub(machine.promise.balloon).align_up(Bytes::BLOCK))
+    }
+}
+
 impl Engine {
+    /// What machines that page lack: their demand comes before others' buffers.
+    pub(super) fn paging_needs(&self, paging: &[VmId]) -> u64 {
+        let lacks = |id: &VmId| self.vm(*id).and_then(|vm| Some(vm.paging_lacks(vm.machine.as_ref()?)));
+        paging.iter().filter_map(lacks).sum()
+    }
+
     /// Lets those go on for whom there is memory now; says who has to wait
     /// first.
     pub(super) fn serve_restarts(
@@ -95,11 +114,9 @@ impl Engine {
             // The last part of a block is as good a reason for a file as any.
             let more = blocks(held.saturating_sub(has).align_up(Bytes::BLOCK)).min(purse.free);
             purse.free -= more;
-            let now_has = has.saturating_add(bytes(more));
-            let lacks = vm.demand(machine).min(held).saturating_sub(now_has);
-            purse.short += blocks(lacks.align_up(Bytes::BLOCK));
+            purse.short += vm.paging_lacks(machine).saturating_sub(more);
             if more > 0 {
-                self.order(now, id, Promise { balloon: now_has, plugged: Bytes::ZERO });
+                self.order(now, id, Promise { balloon: has.saturating_add(bytes(more)), plugged: Bytes::ZERO });
             }
         }
     }
