@@ -13,7 +13,7 @@
 //! to the others. And time in which it was ready to run and somebody else's
 //! program had that processor does not count: the kernel knows it
 //! (`/proc/PID/task/TID/schedstat`). Nor does how fast memory itself is at that
-//! time: a loop of ours measures that meanwhile ([`reference`]). So what is
+//! time: a loop of ours measures that meanwhile ([`Reference`]). So what is
 //! measured is how the host manages memory, and neither that two guests share
 //! processors and caches nor what else this machine does. What it comes to by
 //! the clock alone is told beside it; of all rounds, the one in the middle
