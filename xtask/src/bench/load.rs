@@ -3,6 +3,7 @@
 //!
 //! ```text
 //!  imitated guests (real sockets, QMP, agent) ──report a second──▶ daemon ◀──GET /v1/vms── we
+//!                                                                     └──GET /v1/live──▶ we
 //! ```
 //! The guests live in the daemon's process, in a thread of their own
 //! (`imitations`), whose processor time is taken off; the daemon's part of each
@@ -39,6 +40,8 @@ const GOAL_RSS_MIB: f64 = 150.0;
 const STARTS_AT_ONCE: usize = 32;
 const REQUESTS_A_SECOND: u32 = 200;
 const CONNECTIONS: u32 = 20;
+/// Live streams that are read meanwhile, each told once a second.
+const STREAMS: u32 = 8;
 /// The thread of the imitated guests.
 const IMITATIONS: &str = "imitations";
 const PATIENCE: Duration = Duration::from_mins(5);
@@ -78,7 +81,10 @@ pub(super) fn run(quick: bool) -> Result<Vec<Metric>> {
     Ok(vec![
         metric("cpu_percent", figures.cpu_percent, "% of a core").against_goal(GOAL_CPU_PERCENT),
         metric("rss_mib", figures.rss_mib, "MiB").against_goal(GOAL_RSS_MIB),
-        metric("api_list_p99_ms", figures.p99_ms, "ms").against_goal(GOAL_P99_MS).with("requests", figures.requests),
+        metric("api_list_p99_ms", figures.p99_ms, "ms")
+            .against_goal(GOAL_P99_MS)
+            .with("requests", figures.requests)
+            .with("streams", STREAMS),
         metric("events_lost", events_lost, ""),
     ])
 }
@@ -93,7 +99,15 @@ async fn measure(size: Size) -> Result<Figures> {
     let (before, began) = (own_ticks(pid)?, Instant::now());
     sleep(size.measure).await;
     let (ticks, elapsed) = (own_ticks(pid)?.saturating_sub(before), began.elapsed());
+    let mut streams = JoinSet::new();
+    for _ in 0..STREAMS {
+        streams.spawn(look_on(lab.client().socket().to_owned()));
+    }
     let mut took = ask_often(lab.client().socket(), size.measure).await?;
+    if let Some(ended) = streams.try_join_next() {
+        ended??;
+    }
+    streams.shutdown().await;
     let rss_mib = resident_kib(pid)? / 1024.0;
     ensure_all_run(&lab, size.guests).await?;
     let events_lost = events_lost(&lab).await?;
@@ -171,6 +185,16 @@ async fn ask_often(socket: &Path, length: Duration) -> Result<Vec<Duration>> {
         took.extend(some??);
     }
     Ok(took)
+}
+
+/// Reads a live stream and throws away what it says, until nobody wants that any
+/// more: an end of it is an error.
+async fn look_on(socket: PathBuf) -> Result<()> {
+    let mut stream = UnixStream::connect(socket).await?;
+    stream.write_all(b"GET /v1/live HTTP/1.1\r\nhost: dynmem\r\n\r\n").await?;
+    let mut chunk = vec![0; 64 << 10];
+    while stream.read(&mut chunk).await? > 0 {}
+    bail!("A live stream has ended")
 }
 
 async fn ask(mut stream: BufReader<UnixStream>, every: Duration, length: Duration) -> Result<Vec<Duration>> {

@@ -34,8 +34,10 @@ pub(super) fn name_of(name: Name) -> Answer<String> {
     }
 }
 
-pub(super) async fn vms(State(shared): State<Shared>) -> Json<Vec<VmView>> {
-    json(shared.snapshots.borrow().vms.clone())
+/// The words of the newest snapshot as they are: nothing is written for one request.
+pub(super) async fn vms(State(shared): State<Shared>) -> impl IntoResponse {
+    let snapshot = Arc::clone(&shared.snapshots.borrow());
+    ([(header::CONTENT_TYPE, "application/json")], snapshot.list())
 }
 
 pub(super) async fn vm(State(shared): State<Shared>, name: Name) -> Answer<impl IntoResponse> {
