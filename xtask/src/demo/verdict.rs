@@ -100,7 +100,8 @@ impl Overhead {
 /// are not all of the truth: a guest whose balloon driver is gone has taken back
 /// what was lent to others, one that boots on a smart paging file has a part of
 /// its memory there, and one that is restored holds nothing of what it may. What
-/// none of them can exceed is the limit of its memory group.
+/// none of them can exceed is the limit of its memory group, in which there is
+/// [`room`] that was not lent.
 fn charged<'a>(
     guests: &'a [Sighting],
     overhead: &HashMap<&str, Overhead>,
@@ -109,7 +110,14 @@ fn charged<'a>(
     let there = guests.iter().filter(|guest| guest.lent.is_some());
     let own = |guest: &Sighting| overhead.get(guest.name.as_str()).map_or(Bytes::ZERO, |overhead| overhead.bytes);
     let limit = |guest| view_of(guest).and_then(|view| view.memory_limit_bytes).unwrap_or(Bytes::MAX);
+    let limit = |guest| limit(guest).saturating_sub(room(limit(guest)));
     there.map(|guest| guest.assigned_least.saturating_add(own(guest)).min(limit(guest))).sum()
+}
+
+/// The part of a limit that nobody is charged for: 32 MiB for caches, and page
+/// tables for 16 bytes a page (`driver/limit.rs` of the daemon).
+fn room(limit: Bytes) -> Bytes {
+    Bytes::from_mib(32).saturating_add(limit.scale(16, 4096))
 }
 
 fn is_below_minimum<'a>(guest: &'a Sighting, view_of: &impl Fn(&'a Sighting) -> Option<&'a VmView>) -> bool {
@@ -196,7 +204,7 @@ mod tests {
             guest
         };
         let exceeded = |limit| story(&[&[guest("a", 400, 300), limited(limit)]]).pool_exceeded;
-        assert_eq!((exceeded(550), exceeded(552)), (0, 1));
+        assert_eq!((exceeded(584), exceeded(586)), (0, 1), "32 MiB and page tables are nobody's");
     }
 
     #[test]
