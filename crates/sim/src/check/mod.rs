@@ -172,7 +172,8 @@ impl Check {
             // A static VM that a person made larger waits for the rest of its startup.
             VmState::Running if !other.settings.dynamic => other.promised < other.settings.startup,
             VmState::Running => other.id != vm.id && other.promised < other.target,
-            _ => false,
+            // A file that is overdue is emptied whatever its guest does.
+            _ => other.paging.is_some_and(|paging| paging.overdue),
         };
         let above_maximum = vm.lived.held > vm.plan.settings.maximum;
         let needed = above_maximum
