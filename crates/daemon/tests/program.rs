@@ -81,7 +81,7 @@ fn settings_that_are_wrong_are_refused_with_file_line_and_rule() {
     assert!(said.contains(&expected), "{said}");
     let said = refused(&folder.path("missing.toml"));
     assert!(said.contains("Could not read the settings file") && said.contains("missing.toml"), "{said}");
-    fs::write(&file, "backend = 'fake'\n[host]\nmemory = '900T'\n").expect("written");
+    fs::write(&file, "[host]\nmemory = '900T'\n").expect("written");
     let said = refused(&file);
     assert!(said.contains("Setting host.memory can't be 900TiB: this host has "), "{said}");
 }
