@@ -47,6 +47,11 @@ impl TroubleKind {
         self.notice().name()
     }
 
+    /// True if the VM is left what it holds while this lasts.
+    pub fn freezes(self) -> bool {
+        matches!(self, Self::NoDriver | Self::Stuck | Self::Silent)
+    }
+
     /// The kind of the event when it begins.
     pub(crate) fn notice(self) -> NoticeKind {
         match self {

@@ -11,8 +11,7 @@ use dynmem_api::{
     VmState, VmView,
 };
 use dynmem_core::{
-    DriverSnapshot, Foreseen, Foresight, HostSnapshot, MemorySettings, ReportSource, TroubleKind, TroubleSnapshot,
-    VmSnapshot,
+    DriverSnapshot, Foreseen, Foresight, HostSnapshot, MemorySettings, ReportSource, TroubleSnapshot, VmSnapshot,
 };
 use dynmem_units::{Bytes, Percent};
 
@@ -267,14 +266,14 @@ fn integration(vm: &VmSnapshot) -> Integration {
 
 /// Its memory is as good as static while one of these lasts.
 fn driver(vm: &VmSnapshot) -> DriverView {
-    let freezes = |trouble: &&TroubleSnapshot| {
-        matches!(trouble.kind, TroubleKind::NoDriver | TroubleKind::Stuck | TroubleKind::Silent)
-    };
     let moves_never = !vm.settings.dynamic && vm.promised == vm.settings.startup;
-    vm.troubles.iter().find(freezes).filter(|_| !moves_never).map_or(DriverView::Ok, |frozen| {
-        let TroubleView { detail: reason, since_seconds, .. } = trouble(frozen);
-        DriverView::Frozen { reason, since_seconds }
-    })
+    vm.troubles.iter().find(|trouble| trouble.kind.freezes()).filter(|_| !moves_never).map_or(
+        DriverView::Ok,
+        |frozen| {
+            let TroubleView { detail: reason, since_seconds, .. } = trouble(frozen);
+            DriverView::Frozen { reason, since_seconds }
+        },
+    )
 }
 
 fn trouble(trouble: &TroubleSnapshot) -> TroubleView {
@@ -345,7 +344,7 @@ fn size_warning(vm: &VmSnapshot) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use dynmem_core::{Counters, GuestReport, PressureHistory, VmId};
+    use dynmem_core::{Counters, GuestReport, PressureHistory, TroubleKind, VmId};
 
     use super::*;
 
@@ -382,20 +381,7 @@ mod tests {
     }
 
     fn running() -> VmSnapshot {
-        let report = GuestReport {
-            source: ReportSource::Agent,
-            visible: mib(490),
-            available: mib(90),
-            committed: None,
-            hot_file: Bytes::ZERO,
-            reserved: None,
-            ballooned: None,
-            swap_total: Bytes::ZERO,
-            swap_used: Bytes::ZERO,
-            swap_in_per_second: Bytes::ZERO,
-            refault_per_second: Bytes::ZERO,
-            stall: 0,
-        };
+        let report = GuestReport::new(ReportSource::Agent, mib(490), mib(90));
         VmSnapshot {
             state: dynmem_core::VmState::Running,
             assigned: mib(400),

@@ -24,7 +24,6 @@ impl Engine {
         let mut owed = self.owed(id);
         let owed_bytes = owed.iter().map(|owed| owed.bytes).sum();
         owed.truncate(NAMED_MAX);
-        let lendable = self.host.capacity();
         let mut explanation = Explanation {
             name: vm.name.clone(),
             assigned,
@@ -41,8 +40,8 @@ impl Engine {
             sharers_total,
             owed,
             owed_bytes,
-            available: lendable.saturating_sub(self.charged()),
-            lendable,
+            available: self.available(),
+            lendable: self.host.capacity(),
             remedies: Vec::new(),
         };
         explanation.remedies = self.remedies(&explanation);
@@ -54,8 +53,7 @@ impl Engine {
         match (&vm.machine, vm.state) {
             (_, VmState::Off | VmState::Saved | VmState::Failed) => Why::Off(vm.state),
             (_, VmState::Starting) if needs.is_some() => {
-                let available = self.host.capacity().saturating_sub(self.charged());
-                Why::WaitsToStart { needs: needs.unwrap_or_default(), available }
+                Why::WaitsToStart { needs: needs.unwrap_or_default(), available: self.available() }
             }
             (Some(machine), VmState::Booting | VmState::Running) if machine.pages => {
                 Why::Pages { file: machine.paging.as_ref().map_or(Bytes::ZERO, |paging| paging.file) }
@@ -175,7 +173,6 @@ fn why_elastic(now: Instant, id: VmId, vm: &Vm, machine: &Machine, outlook: &Out
 
 /// What keeps its memory from moving.
 fn freezes(machine: &Machine) -> Option<(TroubleKind, String)> {
-    let freezes = |kind| matches!(kind, TroubleKind::NoDriver | TroubleKind::Stuck | TroubleKind::Silent);
-    let trouble = machine.conduct.troubles().iter().find(|trouble| freezes(trouble.kind))?;
+    let trouble = machine.conduct.troubles().iter().find(|trouble| trouble.kind.freezes())?;
     Some((trouble.kind, trouble.detail.clone()))
 }

@@ -105,8 +105,7 @@ impl Engine {
             let machine = vm.elastic().filter(|_| other != id && vm.moves())?;
             Some(machine.promise.assigned().saturating_sub(vm.target(machine)))
         };
-        let free = self.host.capacity().saturating_sub(self.charged());
-        self.each().filter_map(surplus).sum::<Bytes>().saturating_add(free)
+        self.each().filter_map(surplus).sum::<Bytes>().saturating_add(self.available())
     }
 
     pub(super) fn configured(&mut self, now: Instant, id: VmId, settings: MemorySettings) {

@@ -153,6 +153,11 @@ impl Engine {
         self.vms.iter().flatten().map(Vm::charge).sum()
     }
 
+    /// What can still be lent.
+    fn available(&self) -> Bytes {
+        self.host.capacity().saturating_sub(self.charged())
+    }
+
     fn record(&mut self, vm: Option<VmId>, kind: NoticeKind, message: String, numbers: Vec<(&'static str, u64)>) {
         self.effects.push(Effect::Record(Box::new(Notice { vm, kind, message, numbers })));
     }
