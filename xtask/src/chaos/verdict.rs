@@ -112,9 +112,7 @@ pub(super) fn judge(samples: &[Sample], pool: Bytes, log: &Log) -> Verdict {
     if log.broken > 0 {
         failures.push(format!("{} pages had a wrong content", log.broken));
     }
-    if tally.pool_exceeded > 0 {
-        failures.push(format!("The pool was exceeded in {} of {} samples", tally.pool_exceeded, tally.samples));
-    }
+    failures.extend(tally.pool_broken());
     Verdict {
         faults: log.faults.clone(),
         guests: samples.first().map_or(0, |sample| sample.guests.len()),

@@ -126,11 +126,8 @@ async fn perform(options: &Options, image: &Image) -> Result<Outcome> {
 }
 
 fn broken_promises(tally: &Tally) -> Vec<String> {
-    let mut broken = Vec::new();
-    let Tally { samples, pool_exceeded, below_minimum, starved_longest, starved_guest, .. } = tally;
-    if *pool_exceeded > 0 {
-        broken.push(format!("The pool was exceeded in {pool_exceeded} of {samples} samples"));
-    }
+    let mut broken: Vec<String> = tally.pool_broken().into_iter().collect();
+    let Tally { samples, below_minimum, starved_longest, starved_guest, .. } = tally;
     if *below_minimum > 0 {
         broken.push(format!("A guest held less than its minimum in {below_minimum} of {samples} samples"));
     }

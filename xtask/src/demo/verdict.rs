@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    fmt,
     time::Duration,
 };
 
@@ -18,6 +19,8 @@ pub(crate) struct Tally {
     pub(crate) samples: usize,
     /// Samples in which the machines together held more than the pool.
     pub(crate) pool_exceeded: usize,
+    /// Who held what in the first of them.
+    pub(crate) exceeded_by: Vec<String>,
     /// Samples in which a guest held less than its minimum.
     pub(crate) below_minimum: usize,
     /// The longest time in which a guest held less than its demand without a
@@ -27,6 +30,19 @@ pub(crate) struct Tally {
     pub(crate) starved_guest: Option<String>,
     /// The same for each guest that ever did.
     pub(crate) starved: BTreeMap<String, Duration>,
+}
+
+/// In so many samples it is told who held what.
+const EXCEEDED_TOLD: usize = 8;
+
+impl Tally {
+    /// A sentence if the pool was ever exceeded, with all that helps to find out
+    /// why: a run is not easily repeated.
+    pub(crate) fn pool_broken(&self) -> Option<String> {
+        let Self { samples, pool_exceeded, exceeded_by, .. } = self;
+        let sentence = || format!("The pool was exceeded in {pool_exceeded} of {samples} samples");
+        (*pool_exceeded > 0).then(|| format!("{}:\n    {}", sentence(), exceeded_by.join("\n    ")))
+    }
 }
 
 /// Goes through the samples in their order.
@@ -54,8 +70,16 @@ pub(crate) fn tally_excusing(samples: &[Sample], pool: Bytes, excused: impl Fn(&
             overhead.insert(&view.name, Overhead::of(view, overhead.get(view.name.as_str()).copied()));
         }
         let view_of = |guest: &Sighting| known.get(guest.name.as_str()).copied();
-        let charged = charged(&sample.guests, &overhead, &view_of);
-        tally.pool_exceeded += usize::from(charged > pool);
+        let charges = charges(&sample.guests, &overhead, &view_of);
+        let charged = charges.iter().map(Charge::bytes).sum();
+        if charged > pool {
+            tally.pool_exceeded += 1;
+            if tally.exceeded_by.len() < EXCEEDED_TOLD {
+                let of: Vec<String> = charges.iter().map(ToString::to_string).collect();
+                let at = sample.at.as_secs_f64();
+                tally.exceeded_by.push(format!("[{at:7.2} s] {charged} of {pool}: {}", of.join(", ")));
+            }
+        }
         tally.below_minimum += usize::from(sample.guests.iter().any(|guest| is_below_minimum(guest, &view_of)));
         for guest in &sample.guests {
             let free = pool.saturating_sub(charged).saturating_add(surplus(&sample.guests, &view_of));
@@ -96,22 +120,56 @@ impl Overhead {
     }
 }
 
-/// What all machines hold, the hypervisor's own memory included. QEMU's figures
-/// are not all of the truth: a guest whose balloon driver is gone has taken back
-/// what was lent to others, one that boots on a smart paging file has a part of
-/// its memory there, and one that is restored holds nothing of what it may. What
-/// none of them can exceed is the limit of its memory group, in which there is
-/// [`room`] that was not lent.
-fn charged<'a>(
+/// What one machine counts for.
+#[derive(Clone, Copy, Debug)]
+struct Charge<'a> {
+    guest: &'a str,
+    /// By QEMU's word.
+    assigned: Bytes,
+    /// Of the hypervisor itself.
+    own: Bytes,
+    /// Of its memory group, less the [`room`] that was not lent.
+    limit: Bytes,
+    state: Option<VmState>,
+}
+
+impl Charge<'_> {
+    /// QEMU's figures are not all of the truth: a guest whose balloon driver is
+    /// gone has taken back what was lent to others, one that boots on a smart
+    /// paging file has a part of its memory there, and one that is restored
+    /// holds nothing of what it may. What none of them can exceed is the limit
+    /// of its memory group.
+    fn bytes(&self) -> Bytes {
+        self.assigned.saturating_add(self.own).min(self.limit)
+    }
+}
+
+impl fmt::Display for Charge<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { guest, assigned, own, limit, state } = self;
+        let state = state.map_or("unknown", VmState::as_str);
+        write!(f, "{guest} ({state}) {assigned} + {own}")?;
+        if *limit == Bytes::MAX { write!(f, " without a limit") } else { write!(f, " up to {limit}") }
+    }
+}
+
+/// What all machines that exist hold, the hypervisor's own memory included.
+fn charges<'a>(
     guests: &'a [Sighting],
     overhead: &HashMap<&str, Overhead>,
     view_of: &impl Fn(&'a Sighting) -> Option<&'a VmView>,
-) -> Bytes {
-    let there = guests.iter().filter(|guest| guest.lent.is_some());
-    let own = |guest: &Sighting| overhead.get(guest.name.as_str()).map_or(Bytes::ZERO, |overhead| overhead.bytes);
-    let limit = |guest| view_of(guest).and_then(|view| view.memory_limit_bytes).unwrap_or(Bytes::MAX);
-    let limit = |guest| limit(guest).saturating_sub(room(limit(guest)));
-    there.map(|guest| guest.assigned_least.saturating_add(own(guest)).min(limit(guest))).sum()
+) -> Vec<Charge<'a>> {
+    let charge = |guest: &'a Sighting| {
+        let limit = view_of(guest).and_then(|view| view.memory_limit_bytes);
+        Charge {
+            guest: &guest.name,
+            assigned: guest.assigned_least,
+            own: overhead.get(guest.name.as_str()).map_or(Bytes::ZERO, |overhead| overhead.bytes),
+            limit: limit.map_or(Bytes::MAX, |limit| limit.saturating_sub(room(limit))),
+            state: view_of(guest).map(|view| view.state),
+        }
+    };
+    guests.iter().filter(|guest| guest.lent.is_some()).map(charge).collect()
 }
 
 /// The part of a limit that nobody is charged for: 32 MiB for caches, and page
@@ -192,7 +250,12 @@ mod tests {
         let full = [guest("a", 400, 300), guest("b", 500, 400)];
         let over = [guest("a", 402, 300), guest("b", 500, 400)];
         let gone = [guest("a", 402, 300), Sighting { lent: None, ..guest("b", 500, 400) }];
-        assert_eq!(story(&[&full, &over, &gone]).pool_exceeded, 1);
+        let tally = story(&[&full, &over, &gone]);
+        assert_eq!(tally.pool_exceeded, 1);
+        let told = "The pool was exceeded in 1 of 3 samples:\n    [   1.00 s] 1002MiB of 1000MiB: \
+            a (running) 402MiB + 50MiB without a limit, b (running) 500MiB + 50MiB without a limit";
+        assert_eq!(tally.pool_broken().as_deref(), Some(told));
+        assert_eq!(story(&[&full]).pool_broken(), None);
     }
 
     #[test]

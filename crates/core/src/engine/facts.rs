@@ -59,7 +59,7 @@ impl Engine {
     }
 
     fn stall_changed(&mut self, now: Instant, id: VmId, change: StallChange) {
-        let Some(machine) = self.vm_mut(id).and_then(|vm| vm.machine.as_mut()) else { return };
+        let Some(Vm { settings, machine: Some(machine), .. }) = self.vm_mut(id) else { return };
         let Promise { plugged: asked, .. } = machine.promise;
         let (held, promised) = (Promise::held(&machine.devices), machine.promise.assigned());
         let (kind, detail, instead) = match change {
@@ -81,8 +81,10 @@ impl Engine {
             }
             StallChange::Stuck => {
                 // Let it keep what it holds. The balloon's figure is stale while
-                // its driver is away, so what was given to it stays charged.
-                let balloon = held.balloon.max(machine.promise.balloon);
+                // its driver is away, so what was given to it stays promised; but
+                // beside all that it keeps plugged, no more than it may have.
+                let most = settings.maximum.max(held.assigned()).saturating_sub(held.plugged);
+                let balloon = held.balloon.max(machine.promise.balloon.min(most));
                 let detail = format!("does not move its memory: asked for {promised}, it stays at {}", held.assigned());
                 (TroubleKind::Stuck, detail, Promise { balloon, plugged: held.plugged })
             }
