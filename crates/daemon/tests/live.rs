@@ -83,6 +83,8 @@ async fn streams_are_bounded_refused_with_a_reason_and_free_again() {
     assert_eq!((streams.len(), refused.status), (128, 503));
     assert!(refused.detail.starts_with("There are 128 live streams, as many as there can be"), "{refused:?}");
     site.define("web01").await; // requests are served all the same
+    let (_, page) = site.raw("GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+    assert!(page.contains("\ndynmem_live_streams 128\n"), "{page}");
     for stream in &mut streams {
         let seen = |told: &Live| match told {
             Live::Snapshot(snapshot) => snapshot.vms.len() == 1,

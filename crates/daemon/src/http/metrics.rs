@@ -20,7 +20,7 @@ use axum::{
 use dynmem_api::counters::{self, Counter, Kind, Unit};
 use dynmem_linux::{HostReader, ProcessFacts};
 
-use super::routes::Shared;
+use super::{live, routes::Shared};
 use crate::{internals::Internals, supervisor::Snapshot};
 
 /// Prometheus' own text format.
@@ -30,11 +30,12 @@ pub(super) async fn metrics(State(shared): State<Shared>) -> Response {
     let snapshot = Arc::clone(&shared.snapshots.borrow());
     // It is in memory, and takes some microseconds.
     let own = HostReader::default().process(std::process::id()).ok().flatten();
-    ([(header::CONTENT_TYPE, CONTENT_TYPE)], page(&snapshot, own.as_ref())).into_response()
+    let streams = live::STREAMS_MAX.saturating_sub(shared.streams.available_permits());
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], page(&snapshot, streams, own.as_ref())).into_response()
 }
 
 /// The whole page.
-fn page(snapshot: &Snapshot, own: Option<&ProcessFacts>) -> String {
+fn page(snapshot: &Snapshot, streams: usize, own: Option<&ProcessFacts>) -> String {
     let mut page = Page::default();
     let host = &snapshot.host;
     page.info("dynmem_build_info", "The daemon's version.", &[("version", env!("CARGO_PKG_VERSION"))]);
@@ -44,6 +45,7 @@ fn page(snapshot: &Snapshot, own: Option<&ProcessFacts>) -> String {
         page.counter(counter, snapshot);
     }
     page.internals(&snapshot.internals);
+    page.single("dynmem_live_streams", Kind::Gauge, "Live streams that are open.", streams);
     if let Some(own) = own {
         page.process(own);
     }
@@ -168,7 +170,7 @@ mod tests {
 
     #[test]
     fn every_counter_is_on_the_page_in_base_units_and_in_the_same_order_each_time() {
-        let text = page(&snapshot(&["a", "b"]), None);
+        let text = page(&snapshot(&["a", "b"]), 0, None);
         for counter in counters::all() {
             let head = format!("# HELP {} {}\n# TYPE {} ", counter.prometheus, counter.help, counter.prometheus);
             assert_eq!(text.matches(&head).count(), 1, "{} is not on the page", counter.prometheus);
@@ -180,13 +182,13 @@ mod tests {
             text.contains("\n# TYPE dynmem_vm_added_bytes_total counter\ndynmem_vm_added_bytes_total{vm=\"a\"} 0\n")
         );
         assert!(text.contains("\n# TYPE dynmem_host_available_bytes gauge\ndynmem_host_available_bytes 0\n"));
-        assert_eq!(page(&snapshot(&["a", "b"]), None), text);
-        assert!(!page(&snapshot(&["a"]), None).contains("vm=\"b\""), "nothing remains of what was deleted");
+        assert_eq!(page(&snapshot(&["a", "b"]), 0, None), text);
+        assert!(!page(&snapshot(&["a"]), 0, None).contains("vm=\"b\""), "nothing remains of what was deleted");
     }
 
     #[test]
     fn no_label_ends_early() {
-        let text = page(&snapshot(&["a\"} 1\nevil 2\\"]), None);
+        let text = page(&snapshot(&["a\"} 1\nevil 2\\"]), 0, None);
         assert!(text.contains(r#"dynmem_vm_on{vm="a\"} 1\nevil 2\\"} 1"#), "{text:.300}");
         assert!(!text.contains("\nevil"));
     }

@@ -120,23 +120,33 @@ fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned())
 }
 
-/// True if nothing but time has passed between the two.
+/// True if nothing but time has passed between the two. Most VMs have reported
+/// meanwhile: their counters tell at once, and the rest is for the calm ones.
 fn is_same_but_older(old: &VmView, new: &VmView) -> bool {
-    let timeless = |vm: &VmView| {
-        let mut vm = VmView { uptime_seconds: None, ..vm.clone() };
-        vm.autostart.starts_in_seconds = None;
-        vm.troubles.iter_mut().for_each(|TroubleView { since_seconds, .. }| *since_seconds = 0);
-        if let DriverView::Frozen { since_seconds, .. } = &mut vm.driver {
-            *since_seconds = 0;
-        }
-        vm
-    };
-    old == new || timeless(old) == timeless(new)
+    if old.counters != new.counters || old.demand_bytes != new.demand_bytes {
+        return false;
+    }
+    let mut aged = old.clone();
+    aged.uptime_seconds = new.uptime_seconds;
+    aged.autostart.starts_in_seconds = new.autostart.starts_in_seconds;
+    aged.smart_paging.since_seconds = new.smart_paging.since_seconds;
+    for (TroubleView { since_seconds, .. }, newer) in aged.troubles.iter_mut().zip(&new.troubles) {
+        *since_seconds = newer.since_seconds;
+    }
+    if let (DriverView::Frozen { since_seconds, .. }, DriverView::Frozen { since_seconds: newer, .. }) =
+        (&mut aged.driver, &new.driver)
+    {
+        *since_seconds = *newer;
+    }
+    if let (Some(meter), Some(newer)) = (&mut aged.meter, &new.meter) {
+        (meter.period_seconds, meter.measured_seconds) = (newer.period_seconds, newer.measured_seconds);
+    }
+    aged == *new
 }
 
 #[cfg(test)]
 mod tests {
-    use dynmem_api::Live;
+    use dynmem_api::{Live, MeterView};
     use serde_json::json;
 
     use super::*;
@@ -176,6 +186,29 @@ mod tests {
 
     fn strings(names: &[&str]) -> Vec<String> {
         names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn time_that_passes_is_no_change_wherever_it_is_told() {
+        let aged = |seconds: u64| -> VmView {
+            let meter = json!({"since_unix_ms": 1, "period_seconds": seconds, "measured_seconds": seconds});
+            let mut view = serde_json::to_value(vm("a")).expect("plain data");
+            view["uptime_seconds"] = seconds.into();
+            view["autostart"] = json!({"action": "start", "delay_seconds": 9, "starts_in_seconds": 9 - seconds});
+            view["smart_paging"] = json!({"in_use": true, "since_seconds": seconds});
+            view["troubles"] = json!([{"kind": "stuck", "since_seconds": seconds, "detail": "It does not move"}]);
+            view["driver"] = json!({"state": "frozen", "reason": "It does not move", "since_seconds": seconds});
+            view["meter"] = meter;
+            serde_json::from_value(view).expect("a view")
+        };
+        assert!(is_same_but_older(&aged(1), &aged(2)));
+        let calm = VmView { troubles: Vec::new(), ..aged(2) };
+        let metered_more =
+            aged(2).meter.map(|meter| MeterView { maximum_bytes: Some(dynmem_units::Bytes::MIB), ..meter });
+        for different in [calm, VmView { meter: metered_more, ..aged(2) }, VmView { driver: DriverView::Ok, ..aged(2) }]
+        {
+            assert!(!is_same_but_older(&aged(1), &different), "{different:?}");
+        }
     }
 
     #[test]
