@@ -14,12 +14,19 @@ use std::{
 use clap::Parser;
 use dynmem_api::ClientError;
 
-use crate::{args::Cli, commands::Outcome, hyperv::Meaning, render::printable};
+use crate::{
+    args::{Cli, Form},
+    commands::Outcome,
+    hyperv::Meaning,
+    render::printable,
+    usage::Usage,
+};
 
 mod args;
 mod commands;
 mod hyperv;
 mod render;
+mod usage;
 
 const FAILED: u8 = 1;
 const USAGE: u8 = 2; // as clap has it
@@ -35,7 +42,7 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Some(Err(sentence)) => {
-            complain(&anyhow::anyhow!(sentence), USAGE, words.iter().any(|word| word == "--json"));
+            complain(&anyhow::anyhow!(sentence), USAGE, Form::among(&words));
             return ExitCode::from(USAGE);
         }
     };
@@ -47,26 +54,30 @@ fn main() -> ExitCode {
 
 /// Carries out one line, and tells how that went.
 fn carry_out(cli: Cli) -> ExitCode {
-    let json = cli.json;
-    match run(cli) {
+    let asked = cli.form();
+    let form = *asked.as_ref().unwrap_or(&Form::Table);
+    match asked.map_err(anyhow::Error::new).and_then(|form| run(cli, form)) {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::SomeFailed) => ExitCode::from(FAILED),
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS, // the reader has seen enough
         Err(error) => {
             let code = exit_code(&error);
-            complain(&error, code, json);
+            complain(&error, code, form);
             ExitCode::from(code)
         }
     }
 }
 
-fn run(cli: Cli) -> anyhow::Result<Outcome> {
+fn run(cli: Cli, form: Form) -> anyhow::Result<Outcome> {
     // One thread: it starts within a millisecond, and there is little to do.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
-    runtime.block_on(commands::run(cli))
+    runtime.block_on(commands::run(cli, form))
 }
 
 fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.is::<Usage>() {
+        return USAGE;
+    }
     match error.downcast_ref::<ClientError>() {
         Some(error) if error.is_unreachable() => UNREACHABLE,
         _ => FAILED,
@@ -79,9 +90,9 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 /// Tells what went wrong on standard error; nobody is left to tell if that
 /// fails.
-fn complain(error: &anyhow::Error, code: u8, json: bool) {
+fn complain(error: &anyhow::Error, code: u8, form: Form) {
     let sentence = format!("{error:#}");
-    let text = if json {
+    let text = if form.has_structured_errors() {
         serde_json::json!({ "detail": sentence, "exit_code": code }).to_string()
     } else {
         printable(&sentence).into_owned()

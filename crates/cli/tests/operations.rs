@@ -93,6 +93,52 @@ fn results_in_json_say_the_same() {
 }
 
 #[test]
+fn every_form_says_the_same() {
+    let daemon = daemon();
+    let run = |words: &[&str]| text(&daemon.run(words).stdout);
+    let list = run(&["vm", "list", "web01", "Dev-a", "--output", "csv"]);
+    let lines: Vec<_> = list.lines().collect();
+    assert!(lines[0].starts_with("name,state,assigned_bytes,demand_bytes,"), "{list}");
+    assert!(lines[0].contains(",settings.dynamic,settings.startup_bytes,"), "{list}");
+    assert!(lines[1].starts_with("web01,off,0,") && lines[2].starts_with("Dev-a,off,0,"), "{list}");
+    assert_eq!(lines.len(), 3);
+    let list = run(&["-o", "yaml", "vm", "list", "web01"]);
+    assert!(list.starts_with("---\n- name: web01\n  state: \"off\"\n"), "{list}");
+    assert!(list.contains("\n  settings:\n    dynamic: true\n    startup_bytes: 536870912\n"), "{list}");
+    let results = run(&["vm", "start", "Dev-?", "--output", "csv"]);
+    assert!(results.starts_with("name,ok,detail,vm.name,"), "{results}");
+    assert!(results.contains("\nDev-b,false,VM Dev-b will not have it,,"), "{results}");
+    let narrow = |form: &str| {
+        let mut command = dynmem(&daemon.socket());
+        text(
+            &command
+                .args(["vm", "list", "web01", "-o", form])
+                .env("COLUMNS", "40")
+                .output()
+                .expect("dynmem runs")
+                .stdout,
+        )
+    };
+    assert!(!narrow("table").contains("WEIGHT") && narrow("wide").contains("WEIGHT"));
+}
+
+#[test]
+fn a_form_that_makes_no_sense_is_refused_before_anything_is_asked() {
+    for (words, why) in [
+        (&["watch", "-o", "csv"][..], "--output csv makes no sense here: its columns are those of all rows"),
+        (&["vm", "list", "--watch", "-o", "csv"], "these rows have no end"),
+        (&["events", "--follow", "-o", "csv"], "Write --output json"),
+        (&["vm", "console", "web01", "-o", "yaml"], "--output yaml makes no sense here: a console is what"),
+        (&["completion", "bash", "-o", "wide"], "--output wide makes no sense here: a script comes, and no data"),
+    ] {
+        let output = dynmem("/nowhere/dynmem.sock".as_ref()).args(words).output().expect("dynmem runs");
+        let told = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{words:?}: {told}");
+        assert!(told.contains(why), "{words:?}: {told}");
+    }
+}
+
+#[test]
 fn one_refusal_is_the_daemons_sentence_and_nothing_else() {
     let output = daemon().run(&["vm", "start", "Dev-b"]);
     assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), String::new()));

@@ -12,13 +12,19 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use dynmem_api::{DEFAULT_SOCKET, MAX_EVENTS, SOCKET_VARIABLE};
 use dynmem_definition::NamePattern;
 
+use crate::usage::Usage;
+
 mod counters;
+mod form;
+mod host;
 mod memory;
 mod meter;
 mod values;
 mod vm;
 
 pub(crate) use counters::CountersArgs;
+pub(crate) use form::Form;
+pub(crate) use host::{HostCommand, Span};
 pub(crate) use memory::{GetArgs, MemoryCommand, SetArgs};
 pub(crate) use meter::MeterCommand;
 pub(crate) use vm::{CreateArgs, HistoryArgs, StartArgs, VmCommand};
@@ -30,9 +36,12 @@ pub(crate) struct Cli {
     /// The daemon's socket
     #[arg(long, global = true, value_name = "PATH", help = SOCKET_HELP, display_order = 900)]
     socket: Option<PathBuf>,
-    /// Write JSON, with sizes in bytes, for programs
-    #[arg(long, global = true, display_order = 901)]
-    pub(crate) json: bool,
+    /// How to show it: for people (wide: with all columns), or for programs [default: table]
+    #[arg(long, short, global = true, value_name = "FORM", display_order = 901, value_parser = values::form())]
+    output: Option<Form>,
+    /// Short for --output json: sizes are in bytes
+    #[arg(long, global = true, display_order = 902)]
+    json: bool,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -56,6 +65,27 @@ Examples:
   dynmem watch";
 
 impl Cli {
+    /// The form that was asked for. More than one is an error, wherever they
+    /// stand: clap sees only those that stand together.
+    pub(crate) fn form(&self) -> Result<Form, Usage> {
+        let csv = match &self.command {
+            Command::Vm(VmCommand::History(HistoryArgs { span, .. }))
+            | Command::Host { command: Some(HostCommand::History(span)) } => span.csv,
+            _ => false,
+        };
+        let asked = [self.output, self.json.then_some(Form::Json), csv.then_some(Form::Csv)];
+        let mut asked = asked.into_iter().flatten();
+        let form = asked.next().unwrap_or_default();
+        match asked.find(|other| *other != form) {
+            Some(other) => Err(Usage(format!(
+                "Both --output {} and --output {} are asked for (--json and --csv are short for such): leave one out",
+                form.as_str(),
+                other.as_str()
+            ))),
+            None => Ok(form),
+        }
+    }
+
     /// The socket that was asked for, or the usual one.
     pub(crate) fn socket(&self) -> PathBuf {
         let from_environment = || env::var_os(SOCKET_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
@@ -66,7 +96,15 @@ impl Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Show the host's memory and who has it
-    Host,
+    #[command(after_help = "\
+Examples:
+  dynmem host
+  dynmem host --output yaml
+  dynmem host history --last 7d")]
+    Host {
+        #[command(subcommand)]
+        command: Option<HostCommand>,
+    },
     /// Define, run and look at VMs
     #[command(subcommand)]
     Vm(VmCommand),
@@ -201,8 +239,32 @@ mod tests {
             [["dynmem", "--json", "--socket", "/x", "vm", "list"], ["dynmem", "vm", "list", "--socket", "/x", "--json"]]
         {
             let cli = Cli::try_parse_from(line).expect("a good line");
-            assert!(cli.json);
+            assert_eq!(cli.form().expect("one form"), Form::Json);
             assert_eq!(cli.socket(), Path::new("/x"));
+        }
+    }
+
+    #[test]
+    fn a_form_is_asked_for_once_wherever_it_stands() {
+        let form = |line: &str| Cli::try_parse_from(line.split(' ')).expect(line).form();
+        for (line, expected) in [
+            ("dynmem vm list", Form::Table),
+            ("dynmem -o wide vm list", Form::Wide),
+            ("dynmem vm list --output yaml", Form::Yaml),
+            ("dynmem --json vm list --output json", Form::Json),
+            ("dynmem vm history web01 --csv", Form::Csv),
+            ("dynmem host history -o csv", Form::Csv),
+            ("dynmem host history --csv", Form::Csv),
+        ] {
+            assert_eq!(form(line).expect(line), expected);
+        }
+        for line in [
+            "dynmem vm list --json --output csv",
+            "dynmem --json vm list --output csv",
+            "dynmem --json vm history web01 --csv",
+            "dynmem host history --csv --output table",
+        ] {
+            assert!(form(line).is_err(), "{line}");
         }
     }
 
@@ -233,6 +295,9 @@ mod tests {
             "dynmem vm stop web01 --timeout 0",
             "dynmem vm stop web01 --force --timeout 5",
             "dynmem completion tcsh",
+            "dynmem vm list --output xml",
+            "dynmem host --last 5m",
+            "dynmem host history --last never",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).expect_err(line);
             assert_eq!(error.exit_code(), 2, "{line}");

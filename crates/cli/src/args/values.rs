@@ -7,6 +7,8 @@ use dynmem_core::DemandModel;
 use dynmem_definition::{Accelerator, Autostart, Disk, DiskFormat, Network, check_name};
 use dynmem_units::{Percent, Weight};
 
+use super::Form;
+
 /// A VM's name, and no pattern.
 pub(super) fn name(text: &str) -> Result<String, String> {
     check_name(text).map(|()| text.to_owned()).map_err(|error| error.to_string())
@@ -30,6 +32,11 @@ pub(super) fn percent(text: &str) -> Result<Percent, String> {
 pub(super) fn weight(text: &str) -> Result<Weight, String> {
     let number: u64 = text.parse().map_err(|_| format!("{text:?} is not a whole number from 1 to 10000"))?;
     Weight::new(number).map_err(|error| error.to_string())
+}
+
+/// `table`, `json`, …
+pub(super) fn form() -> impl TypedValueParser<Value = Form> {
+    PossibleValuesParser::new(Form::ALL.map(Form::as_str)).map(|word| Form::named(&word).unwrap_or_default())
 }
 
 /// `on` or `off`.

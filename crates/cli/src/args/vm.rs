@@ -1,6 +1,6 @@
 //! `dynmem vm …`.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, path::PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use clap::{Args, Subcommand};
@@ -9,7 +9,7 @@ use dynmem_core::{DemandModel, MemorySettings};
 use dynmem_definition::{Accelerator, Autostart, Boot, Disk, NamePattern, Network, VmDefinition};
 use dynmem_units::{Bytes, Percent, Weight};
 
-use super::{Names, values};
+use super::{Names, Span, values};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum VmCommand {
@@ -123,15 +123,8 @@ pub(crate) struct HistoryArgs {
     /// The VM's name
     #[arg(value_parser = values::name)]
     pub(crate) name: String,
-    /// How far back: seconds, or 15m, 6h, 7d, 2w, 1y
-    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = values::span)]
-    pub(crate) last: Duration,
-    /// From one point to the next; never finer than what is kept [default: as fine as there is]
-    #[arg(long, value_name = "TIME", value_parser = values::span)]
-    pub(crate) step: Option<Duration>,
-    /// Write a table for a spreadsheet (CSV, sizes in bytes)
-    #[arg(long)]
-    pub(crate) csv: bool,
+    #[command(flatten)]
+    pub(crate) span: Span,
 }
 
 #[derive(Debug, Args)]

@@ -49,7 +49,7 @@ pub(super) async fn run(args: &CountersArgs, client: &Client, output: &mut Outpu
             () = interrupt.asked() => return Ok(()),
             counters = next => counters?,
         };
-        if !output.is_json() {
+        if output.is_text() {
             output.raw("\n")?;
         }
         output.show_next(&Counters(&counters))?;

@@ -23,7 +23,7 @@ pub(super) async fn try_each(
         });
     }
     output.show(&runs)?;
-    if names.len() > 1 && !output.is_json() {
+    if names.len() > 1 && output.is_text() {
         let note = "Each by itself: as if the others were not asked. Nothing was changed";
         writeln!(io::stderr(), "\n{}", printable(note))?;
     }

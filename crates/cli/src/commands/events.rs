@@ -19,6 +19,9 @@ use crate::{
 const PERIOD: Duration = Duration::from_millis(500);
 
 pub(super) async fn run(args: &EventsArgs, client: &Client, output: &mut Output) -> Result<()> {
+    if args.follow {
+        output.refuse_endless_csv()?;
+    }
     let mut query = EventsQuery { after: None, limit: args.limit, vm: args.vm.clone() };
     let mut events = client.events(&query).await?;
     if !args.follow {

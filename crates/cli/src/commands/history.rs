@@ -1,27 +1,31 @@
-//! `dynmem vm history`.
+//! `dynmem vm history` and `dynmem host history`.
 
-use anyhow::{Result, ensure};
-use dynmem_api::{Client, HistoryFormat, HistoryQuery, history_csv};
+use anyhow::Result;
+use dynmem_api::{Client, HistoryFormat, HistoryQuery};
 
 use crate::{
-    args::HistoryArgs,
+    args::Span,
     render::{History, Output, now_unix_ms},
 };
 
-pub(super) async fn run(args: &HistoryArgs, client: &Client, output: &mut Output) -> Result<()> {
-    ensure!(!(args.csv && output.is_json()), "--csv and --json are two forms of the same: leave one out");
-    // The daemon's clock may be another's: only the span is ours to say. But
-    // both are on one host, where a clock is the same for all.
+pub(super) async fn of_vm(name: &str, span: &Span, client: &Client, output: &mut Output) -> Result<()> {
+    let history = client.vm_history(name, &query(span)).await?;
+    Ok(output.show(&History::of_vm(name, &history))?)
+}
+
+pub(super) async fn of_host(span: &Span, client: &Client, output: &mut Output) -> Result<()> {
+    let history = client.host_history(&query(span)).await?;
+    Ok(output.show(&History::of_host(&history))?)
+}
+
+/// The daemon's clock may be another's: only the span is ours to say. But both
+/// are on one host, where a clock is the same for all.
+fn query(span: &Span) -> HistoryQuery {
     let to = now_unix_ms() / 1000 + 1;
-    let query = HistoryQuery {
-        from: Some(to.saturating_sub(args.last.as_secs())),
+    HistoryQuery {
+        from: Some(to.saturating_sub(span.last.as_secs())),
         to: Some(to),
-        step: args.step.map(|step| step.as_secs()),
+        step: span.step.map(|step| step.as_secs()),
         format: HistoryFormat::Json,
-    };
-    let history = client.vm_history(&args.name, &query).await?;
-    if args.csv {
-        return Ok(output.bytes(&history_csv(&history.points)?)?);
     }
-    Ok(output.show(&History { name: &args.name, history: &history })?)
 }

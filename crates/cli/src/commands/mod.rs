@@ -6,7 +6,7 @@ use clap_complete::{generate, shells};
 use dynmem_api::Client;
 
 use crate::{
-    args::{Cli, Command, Shell},
+    args::{Cli, Command, Form, HostCommand, Shell},
     render::{Host, Output},
 };
 
@@ -35,11 +35,14 @@ pub(crate) enum Outcome {
 }
 
 /// Carries out one command line.
-pub(crate) async fn run(cli: Cli) -> anyhow::Result<Outcome> {
+pub(crate) async fn run(cli: Cli, form: Form) -> anyhow::Result<Outcome> {
     let client = Client::new(cli.socket());
-    let mut output = Output::new(cli.json);
+    let mut output = Output::new(form);
     match cli.command {
-        Command::Host => output.show(&Host(&client.host().await?))?,
+        Command::Host { command: None } => output.show(&Host(&client.host().await?))?,
+        Command::Host { command: Some(HostCommand::History(span)) } => {
+            history::of_host(&span, &client, &mut output).await?;
+        }
         Command::Vm(command) => return vm::run(command, &client, &mut output).await,
         Command::Memory(command) => return memory::run(command, &client, &mut output).await,
         Command::Explain { names } => explain::run(&names, &client, &mut output).await?,
@@ -48,7 +51,10 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Counters(args) => counters::run(&args, &client, &mut output).await?,
         Command::Events(args) => events::run(&args, &client, &mut output).await?,
         Command::Watch(args) => watch::run(&args, &client, &mut output).await?,
-        Command::Completion { shell } => output.raw(&completion(shell))?,
+        Command::Completion { shell } => {
+            output.refuse_forms("a script comes")?;
+            output.raw(&completion(shell))?;
+        }
     }
     Ok(Outcome::Done)
 }

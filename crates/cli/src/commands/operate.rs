@@ -33,12 +33,12 @@ where
         .buffered(at_once);
     while let Some(result) = ongoing.next().await {
         // Whoever stops reading does not thereby stop the work.
-        if written.is_ok() && !output.is_json() {
+        if written.is_ok() && output.is_text() {
             written = tell(&result, names.len() == 1, output);
         }
         results.push(result);
     }
-    if output.is_json() {
+    if !output.is_text() {
         written = output.show(&results);
     }
     written?;

@@ -25,8 +25,11 @@ pub(super) async fn run(command: VmCommand, client: &Client, output: &mut Output
         VmCommand::List { names, watch: true } => watch::run(&WatchArgs::of(names), client, output).await?,
         VmCommand::List { names, watch: false } => output.show(&VmList(&select(client.vms().await?, &names)?))?,
         VmCommand::Show { name } => output.show(&Vm(&one(client.vms().await?, &name)?))?,
-        VmCommand::History(args) => history::run(&args, client, output).await?,
-        VmCommand::Console { name } => console::run(&one(client.vms().await?, &name)?, output).await?,
+        VmCommand::History(args) => history::of_vm(&args.name, &args.span, client, output).await?,
+        VmCommand::Console { name } => {
+            output.refuse_forms("a console is what its guest says")?;
+            console::run(&one(client.vms().await?, &name)?, output).await?;
+        }
         VmCommand::Set(args) => {
             let patch = args.patch();
             let set = async |name: &str| {

@@ -23,6 +23,7 @@ use crate::{
 };
 
 pub(super) async fn run(args: &WatchArgs, client: &Client, output: &mut Output) -> Result<()> {
+    output.refuse_endless_csv()?;
     let mut source = Source::new(args, client);
     let mut frame = source.first(&args.names).await?; // no daemon, no screen
     let mut interrupt = Interrupt::new()?;
@@ -153,7 +154,7 @@ impl Screen {
     fn draw(&mut self, frame: &Frame, output: &mut Output) -> io::Result<()> {
         if !self.live {
             output.show_next(frame)?;
-            return if output.is_json() { Ok(()) } else { output.raw("\n") };
+            return if output.is_text() { output.raw("\n") } else { Ok(()) };
         }
         let rows = output.screen().map_or(24, |(_, rows)| rows);
         output.raw(&redraw(&frame.text(&output.style()), rows))

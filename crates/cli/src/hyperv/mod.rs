@@ -44,7 +44,7 @@ pub(crate) fn translate(line: &[String]) -> Option<Result<Meaning, String>> {
     }
     let at = words.iter().position(|word| !is_global(word))?;
     // The value of `--socket` is no cmdlet.
-    let at = if at > 0 && words[at - 1] == "--socket" { at + 1 } else { at };
+    let at = if at > 0 && has_value(&words[at - 1]) { at + 1 } else { at };
     let name = words.get(at)?;
     let rest: Vec<String> = words[..at].iter().chain(&words[at + 1..]).cloned().collect();
     match find(name) {
@@ -55,7 +55,17 @@ pub(crate) fn translate(line: &[String]) -> Option<Result<Meaning, String>> {
 }
 
 fn is_global(word: &str) -> bool {
-    word == "--json" || word == "--socket" || word.starts_with("--socket=")
+    word == "--json" || has_value(word) || is_whole(word)
+}
+
+/// True for those of our own options whose value is the next word.
+fn has_value(word: &str) -> bool {
+    ["--socket", "--output", "-o"].contains(&word)
+}
+
+/// True for those that have their value with them.
+fn is_whole(word: &str) -> bool {
+    ["--socket=", "--output="].iter().any(|option| word.starts_with(option))
 }
 
 fn find(name: &str) -> Option<&'static Cmdlet> {

@@ -4,7 +4,7 @@
 
 use dynmem_definition::nearest;
 
-use super::values;
+use super::{has_value, is_global, values};
 
 /// A cmdlet, and what it is here.
 pub(super) struct Cmdlet {
@@ -92,13 +92,11 @@ pub(super) fn read(cmdlet: &'static Cmdlet, words: &[String]) -> Result<Argument
     let mut arguments = Arguments::default();
     let mut words = words.iter().map(String::as_str).peekable();
     while let Some(word) = words.next() {
-        if word == "--json" || word.starts_with("--socket=") {
+        if is_global(word) {
             arguments.globals.push(word.to_owned());
-            continue;
-        }
-        if word == "--socket" {
-            let path = words.next().ok_or("--socket needs the path of the daemon's socket")?;
-            arguments.globals.extend([word.to_owned(), path.to_owned()]);
+            if has_value(word) {
+                arguments.globals.push(words.next().ok_or_else(|| format!("{word} needs a value"))?.to_owned());
+            }
             continue;
         }
         let (parameter, inline) = if is_name(word) {

@@ -6,7 +6,7 @@ use dynmem_definition::wildcard;
 use serde::Serialize;
 
 use super::{
-    Show, Style,
+    Items, Show, Style,
     table::{Align, Column, Table},
     time::utc,
 };
@@ -21,6 +21,8 @@ const fn column(title: &'static str, align: Align, rank: u8) -> Column {
 }
 
 impl Show for Counters<'_> {
+    const ITEMS: Items = Items::In { field: "samples", with: &["time_unix_ms"] };
+
     fn text(&self, style: &Style) -> String {
         let time = format!("{}Z", utc(self.0.time_unix_ms));
         if self.0.samples.is_empty() {

@@ -5,7 +5,7 @@ use dynmem_units::Bytes;
 use serde::Serialize;
 
 use super::{
-    Show, Style,
+    Items, Show, Style,
     size::human,
     table::{Align, Cell, Column, Table, Tone},
     time::{duration, utc},
@@ -33,6 +33,8 @@ impl<'v> MeterList<'v> {
 }
 
 impl Show for MeterList<'_> {
+    const ITEMS: Items = Items::In { field: "vms", with: &[] };
+
     fn text(&self, style: &Style) -> String {
         if self.vms.is_empty() {
             return "No VM is metered: `dynmem meter enable` begins".to_owned();

@@ -1,9 +1,14 @@
 //! How things look: a model goes in, text for people or JSON for programs
 //! comes out.
 //!
+//! ```text
+//!                 ┌─▶ text          table, wide
+//!  model: Show ───┤
+//!                 └─▶ serialised ─┬─▶ json
+//!                                 └─▶ Data ──▶ yaml, csv
+//! ```
 //! Every model that a command shows implements [`Show`]; [`Output`] picks the
-//! form and writes it. A further form (CSV, say) is one more arm in
-//! [`Output::show`]. Text from the daemon may stem from a guest, so control
+//! form and writes it. Text from the daemon may stem from a guest, so control
 //! characters are made harmless on the way out ([`printable`]).
 
 use std::{
@@ -15,8 +20,13 @@ use std::{
 use rustix::termios::tcgetwinsize;
 use serde::Serialize;
 
+use crate::{args::Form, usage::Usage};
+use data::Data;
+use sheet::Sheet;
+
 mod advice;
 mod counters;
+mod data;
 mod dry_run;
 mod event;
 mod explanation;
@@ -27,6 +37,7 @@ mod result;
 #[cfg(test)]
 mod samples;
 mod sentences;
+mod sheet;
 mod size;
 mod table;
 mod time;
@@ -49,8 +60,19 @@ pub(crate) use watch::Frame;
 
 /// A model that people and programs can read.
 pub(crate) trait Show: Serialize {
+    /// Where its items are, for a form with a row for each.
+    const ITEMS: Items = Items::Itself;
+
     /// The text for people, without the last line's end.
     fn text(&self, style: &Style) -> String;
+}
+
+/// Where the items of a model are.
+pub(crate) enum Items {
+    /// It is a list of them, or the only one.
+    Itself,
+    /// In a field; each has those other fields of the model, too.
+    In { field: &'static str, with: &'static [&'static str] },
 }
 
 /// What the text may use.
@@ -64,22 +86,48 @@ pub(crate) struct Style {
 
 /// Standard output, and the form that was asked for.
 pub(crate) struct Output {
-    json: bool,
+    form: Form,
+    sheet: Sheet,
     stdout: io::Stdout,
 }
 
 impl Output {
-    pub(crate) fn new(json: bool) -> Self {
-        Self { json, stdout: io::stdout() }
+    pub(crate) fn new(form: Form) -> Self {
+        Self { form, sheet: Sheet::default(), stdout: io::stdout() }
     }
 
-    pub(crate) fn is_json(&self) -> bool {
-        self.json
+    /// True for the forms that people read.
+    pub(crate) fn is_text(&self) -> bool {
+        self.form.is_text()
+    }
+
+    /// Refuses a form in which what comes can't be shown, and says why.
+    pub(crate) fn refuse(&self, form: Form, why: &str) -> Result<(), Usage> {
+        if self.form == form {
+            return Err(Usage(format!("--output {} makes no sense here: {why}", form.as_str())));
+        }
+        Ok(())
+    }
+
+    /// Refuses every form but the usual: what comes is no data.
+    pub(crate) fn refuse_forms(&self, what: &str) -> Result<(), Usage> {
+        [Form::Wide, Form::Json, Form::Yaml, Form::Csv]
+            .into_iter()
+            .try_for_each(|form| self.refuse(form, &format!("{what}, and no data")))
+    }
+
+    /// Refuses to have no end as CSV.
+    pub(crate) fn refuse_endless_csv(&self) -> Result<(), Usage> {
+        self.refuse(
+            Form::Csv,
+            "its columns are those of all rows, and these rows have no end. \
+             Write --output json, which has a line for each",
+        )
     }
 
     /// True if a person looks on: text to a terminal.
     pub(crate) fn is_live(&self) -> bool {
-        !self.json && self.stdout.is_terminal()
+        self.is_text() && self.stdout.is_terminal()
     }
 
     /// The style of text now; the terminal may change its size at any time.
@@ -87,9 +135,10 @@ impl Output {
         let live = self.is_live();
         let asked = env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
         let measured = || if live { self.screen().map(|(width, _)| width) } else { None };
+        let width = if self.form == Form::Wide { None } else { asked.or_else(measured) };
         let dumb = env::var_os("TERM").is_some_and(|term| term == "dumb");
         let plain = dumb || env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Style { width: asked.or_else(measured), colour: live && !plain }
+        Style { width, colour: live && !plain }
     }
 
     /// Columns and rows of the terminal.
@@ -98,23 +147,29 @@ impl Output {
         Some((size.ws_col.into(), size.ws_row.into()))
     }
 
-    /// One document: text, or JSON over several lines.
-    pub(crate) fn show(&mut self, model: &impl Show) -> io::Result<()> {
-        if self.json {
-            let json = serde_json::to_string_pretty(model)?;
-            return self.line(&json);
+    /// One document; JSON over several lines.
+    pub(crate) fn show<M: Show>(&mut self, model: &M) -> io::Result<()> {
+        match self.form {
+            Form::Json => self.line(&serde_json::to_string_pretty(model)?),
+            _ => self.show_next(model),
         }
-        let text = model.text(&self.style());
-        self.line(&text)
     }
 
-    /// One of many: text, or JSON on one line.
-    pub(crate) fn show_next(&mut self, model: &impl Show) -> io::Result<()> {
-        if self.json {
-            let json = serde_json::to_string(model)?;
-            return self.line(&json);
+    /// One of many; JSON on one line, YAML as a document of its own, and CSV with
+    /// the columns of the first.
+    pub(crate) fn show_next<M: Show>(&mut self, model: &M) -> io::Result<()> {
+        match self.form {
+            Form::Table | Form::Wide => self.line(&model.text(&self.style())),
+            Form::Json => self.line(&serde_json::to_string(model)?),
+            Form::Yaml => {
+                let yaml = serde_saphyr::to_string(&Data::of(model)?).map_err(io::Error::other)?;
+                self.raw(&format!("---\n{yaml}"))
+            }
+            Form::Csv => {
+                let lines = self.sheet.lines(&Data::of(model)?, &M::ITEMS)?;
+                self.bytes(&lines)
+            }
         }
-        self.show(model)
     }
 
     /// `text` and a line's end; nothing for no text.
@@ -165,6 +220,17 @@ mod tests {
     fn a_guest_can_not_write_to_the_terminal_through_us() {
         assert_eq!(printable("a\u{1b}[2Jb\r\n\u{9b}c\u{202e}"), "a\u{fffd}[2Jb\u{fffd}\u{fffd}\u{fffd}c\u{fffd}");
         assert!(matches!(printable("Plain: grün ✓"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn text_that_looks_like_something_else_stays_text_in_yaml() {
+        let text = r#"{"a":"no","b":"5000","c":"null","d":"x: y #z","e":"\u001b[2J\n- \u009b","f":"","g":["~",7]}"#;
+        let data: Data = serde_json::from_str(text).expect("JSON");
+        let yaml = serde_saphyr::to_string(&data).expect("YAML");
+        assert_eq!(
+            yaml,
+            "a: \"no\"\nb: \"5000\"\nc: \"null\"\nd: \"x: y #z\"\ne: \"\\e[2J\\n- \\x9B\"\nf: \"\"\ng:\n- \"~\"\n- 7\n"
+        );
     }
 
     #[test]
