@@ -2,7 +2,7 @@
 //! tested with samples of broken worlds.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     fmt,
     time::Duration,
 };
@@ -67,8 +67,9 @@ pub(crate) fn tally_excusing(samples: &[Sample], pool: Bytes, excused: impl Fn(&
             }
         }
         for view in sample.guests.iter().filter_map(|guest| guest.view.as_ref()) {
-            overhead.insert(&view.name, Overhead::of(view, overhead.get(view.name.as_str()).copied()));
+            overhead.entry(&view.name).or_default().hear(sample.at, view);
         }
+        overhead.values_mut().for_each(|own| own.forget(sample.at));
         let view_of = |guest: &Sighting| known.get(guest.name.as_str()).copied();
         let charges = charges(&sample.guests, &overhead, &view_of);
         let charged = charges.iter().map(Charge::bytes).sum();
@@ -103,20 +104,47 @@ pub(crate) fn tally_excusing(samples: &[Sample], pool: Bytes, excused: impl Fn(&
     tally
 }
 
+/// The hypervisor's own memory grows without being lent, also while guests have
+/// all the rest: so long they may take to give that much back. The first that is
+/// asked may stand still, and is given up after ten seconds.
+const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(30);
+
 /// What a machine's hypervisor holds for itself.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Overhead {
     pid: Option<u32>,
-    bytes: Bytes,
     is_measured: bool,
+    /// What it was from when on.
+    figures: VecDeque<(Duration, Bytes)>,
 }
 
 impl Overhead {
     /// What is measured is believed; an estimate while there is nothing better.
     /// A new daemon has not measured yet what the one before had.
-    fn of(view: &VmView, before: Option<Self>) -> Self {
-        let now = Self { pid: view.pid, bytes: view.overhead_bytes, is_measured: view.overhead_measured };
-        before.filter(|before| before.pid == now.pid && before.is_measured && !now.is_measured).unwrap_or(now)
+    fn hear(&mut self, at: Duration, view: &VmView) {
+        let same = self.pid == view.pid;
+        if same && self.is_measured && !view.overhead_measured {
+            return;
+        }
+        if !same {
+            self.figures.clear();
+        }
+        (self.pid, self.is_measured) = (view.pid, view.overhead_measured);
+        if self.figures.back().is_none_or(|(_, figure)| *figure != view.overhead_bytes) {
+            self.figures.push_back((at, view.overhead_bytes));
+        }
+    }
+
+    /// Drops what has been replaced for long enough.
+    fn forget(&mut self, now: Duration) {
+        while self.figures.get(1).is_some_and(|(at, _)| *at + GIVEN_BACK_WITHIN <= now) {
+            self.figures.pop_front();
+        }
+    }
+
+    /// What counts of it: growth does not at once.
+    fn bytes(&self) -> Bytes {
+        self.figures.iter().map(|(_, figure)| *figure).min().unwrap_or_default()
     }
 }
 
@@ -164,7 +192,7 @@ fn charges<'a>(
         Charge {
             guest: &guest.name,
             assigned: guest.assigned_least,
-            own: overhead.get(guest.name.as_str()).map_or(Bytes::ZERO, |overhead| overhead.bytes),
+            own: overhead.get(guest.name.as_str()).map_or(Bytes::ZERO, Overhead::bytes),
             limit: limit.map_or(Bytes::MAX, |limit| limit.saturating_sub(room(limit))),
             state: view_of(guest).map(|view| view.state),
         }
@@ -285,7 +313,9 @@ mod tests {
         };
         assert_eq!(exceeded(&[(1, 90, true), (1, 120, false)]), 0, "another daemon's estimate");
         assert_eq!(exceeded(&[(1, 90, true), (2, 120, false)]), 1, "another process");
-        assert_eq!(exceeded(&[(1, 90, true), (1, 120, true)]), 1, "measured anew");
+        let grown = |seconds| [vec![(1, 90, true)], vec![(1, 120, true); seconds]].concat();
+        assert_eq!(exceeded(&grown(30)), 0, "it grew by itself, and the guest gives it back");
+        assert_eq!(exceeded(&grown(32)), 2, "it should have");
     }
 
     #[test]
