@@ -34,9 +34,9 @@ const UNREACHABLE: u8 = 3;
 
 fn main() -> ExitCode {
     let words: Vec<String> = env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
-    let lines = match hyperv::translate(&words) {
+    let (told, lines) = match hyperv::translate(&words) {
         None => return carry_out(Cli::parse()),
-        Some(Ok(Meaning::Lines(lines))) => lines,
+        Some(Ok(Meaning::Lines { told, lines })) => (told, lines),
         Some(Ok(Meaning::Help(text))) => {
             let _ = writeln!(io::stdout(), "{text}"); // nobody is left to tell if that fails
             return ExitCode::SUCCESS;
@@ -46,6 +46,9 @@ fn main() -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
+    for sentence in told {
+        let _ = writeln!(io::stdout(), "{sentence}"); // as above
+    }
     // All of them are understood before the first is carried out.
     let whole = |line: Vec<String>| Cli::parse_from(std::iter::once("dynmem".to_owned()).chain(line));
     let lines: Vec<Cli> = lines.into_iter().map(whole).collect();
@@ -95,7 +98,8 @@ fn complain(error: &anyhow::Error, code: u8, form: Form) {
     let text = if form.has_structured_errors() {
         serde_json::json!({ "detail": sentence, "exit_code": code }).to_string()
     } else {
-        printable(&sentence).into_owned()
+        // Several sentences are several lines.
+        sentence.lines().map(printable).collect::<Vec<_>>().join("\n")
     };
     let _ = writeln!(io::stderr(), "{text}");
 }

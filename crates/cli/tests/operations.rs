@@ -150,6 +150,7 @@ fn a_name_that_means_nothing_stops_everything_before_it_starts() {
     let daemon = daemon();
     for (names, sentence) in [
         (["web01", "Prod-*"], "No VM matches \"Prod-*\"\n"),
+        (["mail", "Prod-*"], "No VM is named \"mail\": `dynmem vm list` shows all\nNo VM matches \"Prod-*\"\n"),
         (["web01", "wbe01"], "No VM is named \"wbe01\": did you mean \"web01\"?\n"),
     ] {
         for action in ["start", "stop", "restart", "pause", "resume", "delete"] {
@@ -174,7 +175,7 @@ fn every_action_asks_for_itself() {
         vec!["vm", "restart", "web01"],
         vec!["vm", "pause", "web01"],
         vec!["vm", "resume", "web01"],
-        vec!["vm", "delete", "web01"],
+        vec!["vm", "delete", "web01", "--yes"],
     ] {
         let output = daemon.run(&words);
         assert_eq!(output.status.code(), Some(0), "{words:?}: {}", text(&output.stderr));

@@ -125,3 +125,81 @@ fn watching_draws_in_place_and_leaves_the_last_moment_on_the_screen() {
     terminal.read_until("web01"); // the last moment stays
     assert_eq!(child.wait().expect("an end").code(), Some(0));
 }
+
+/// `dynmem` on a terminal, for a daemon with a VM that runs and one that is off.
+fn asked(words: &[&str]) -> (Canned, Terminal, Child) {
+    let daemon = Canned::new(|line, _| {
+        let mut web01 = vm("web01");
+        (web01["state"], web01["uptime_seconds"]) = (json!("running"), json!(75));
+        match line {
+            "GET /v1/vms" => (200, json!([web01, vm("db")])),
+            line if line.starts_with("DELETE ") => (204, json!(null)),
+            _ => (200, web01),
+        }
+    });
+    let terminal = Terminal::new();
+    let child = dynmem(&daemon.socket())
+        .args(words)
+        .stdin(terminal.program_end())
+        .stdout(Stdio::piped())
+        .stderr(terminal.program_end())
+        .spawn()
+        .expect("dynmem runs");
+    (daemon, terminal, child)
+}
+
+#[test]
+fn what_would_be_lost_is_told_and_done_only_if_that_is_typed_which_was_asked_for() {
+    for (words, question, answer, code) in [
+        (&["vm", "delete", "db"][..], "db: its definition would be deleted; its disks stay", "db\r", 0),
+        (&["vm", "delete", "db"], "Type the VM's name to confirm (db): ", "yes\r", 1),
+        (&["vm", "delete", "db"], "That can't be undone.", "\x04", 1),
+        (&["vm", "delete", "*"], "Type yes to confirm (yes): ", "yes\r", 0),
+        (&["vm", "delete", "*"], "Type yes to confirm (yes): ", "y\r", 1),
+        // Of the two, one has something to lose.
+        (
+            &["vm", "stop", "*", "--force"],
+            "web01: it is running and would be switched off, after 00:01:15",
+            "web01\r",
+            0,
+        ),
+        (&["vm", "stop", "*", "--force"], "(web01): ", "db\r", 1),
+    ] {
+        let (daemon, mut terminal, mut child) = asked(words);
+        terminal.read_until(question);
+        terminal.type_in(answer.as_bytes());
+        assert_eq!(child.wait().expect("an end").code(), Some(code), "{words:?} {answer:?}");
+        assert_eq!(daemon.changes().is_empty(), code != 0, "{words:?} {answer:?}");
+    }
+}
+
+#[test]
+fn nobody_is_asked_where_nothing_is_lost_or_yes_is_said() {
+    for words in [&["vm", "stop", "db", "--force"][..], &["vm", "stop", "web01"], &["vm", "delete", "*", "-y"]] {
+        let (daemon, _terminal, mut child) = asked(words);
+        assert_eq!(child.wait().expect("an end").code(), Some(0), "{words:?}");
+        assert!(!daemon.changes().is_empty(), "{words:?}");
+    }
+}
+
+#[test]
+fn without_a_terminal_what_loses_something_is_refused_as_a_wrong_line() {
+    let daemon = Canned::new(|_, _| {
+        let mut web01 = vm("web01");
+        (web01["state"], web01["saved_bytes"]) = (json!("saved"), json!(512 << 20));
+        web01["meter"] = json!({"since_unix_ms": 1_767_225_600_000_u64, "period_seconds": 60, "measured_seconds": 60});
+        (200, json!([web01]))
+    });
+    for (words, told) in [
+        (["vm", "delete"], "web01: its definition, with what was metered, would be deleted; its disks stay\n"),
+        (["vm", "discard"], "web01: what was saved of it (512 MiB) would be deleted; all that its programs"),
+        (["meter", "reset"], "web01: what was metered of it since 2026-01-01 00:00:00Z would be forgotten\n"),
+        (["meter", "disable"], "Nobody can be asked without a terminal: write --yes if that is wanted\n"),
+    ] {
+        let output = daemon.run(&[&words[..], &["web01"]].concat());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{words:?}: {said}");
+        assert!(said.contains(told), "{words:?}: {said}");
+    }
+    assert_eq!(daemon.changes(), []);
+}

@@ -3,13 +3,18 @@
 use clap::{Args, Subcommand};
 use dynmem_definition::NamePattern;
 
+use super::Yes;
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum MeterCommand {
     /// Begin to meter VMs; those that are metered already go on
     #[command(after_help = "Examples:\n  dynmem meter enable web01 'Dev-*'\n  dynmem meter enable --all")]
     Enable(MeterNames),
     /// End metering VMs, and forget what was metered
-    Disable(MeterNames),
+    #[command(
+        after_help = "It asks first.\n\nExamples:\n  dynmem meter disable web01\n  dynmem meter disable --all --yes"
+    )]
+    Disable(MeterToLose),
     /// Show the average, least and most memory of VMs since metering began
     #[command(after_help = "\
 The average is weighted by time. Only the time counts in which a VM is on. The
@@ -24,7 +29,17 @@ Examples:
         names: Vec<NamePattern>,
     },
     /// Forget what was metered so far, and begin anew
-    Reset(MeterNames),
+    #[command(after_help = "It asks first.\n\nExamples:\n  dynmem meter reset web01\n  dynmem meter reset --all --yes")]
+    Reset(MeterToLose),
+}
+
+/// VMs whose figures would be lost.
+#[derive(Debug, Args)]
+pub(crate) struct MeterToLose {
+    #[command(flatten)]
+    pub(crate) names: MeterNames,
+    #[command(flatten)]
+    pub(crate) yes: Yes,
 }
 
 #[derive(Debug, Args)]

@@ -189,6 +189,29 @@ pub(crate) struct Names {
     pub(crate) names: Vec<NamePattern>,
 }
 
+/// VMs of which something would be lost.
+#[derive(Debug, Args)]
+pub(crate) struct NamesToLose {
+    #[command(flatten)]
+    pub(crate) names: Names,
+    #[command(flatten)]
+    pub(crate) yes: Yes,
+}
+
+/// Whether what can't be undone is wanted.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Yes {
+    /// Don't ask before something is lost; without a terminal it is needed
+    #[arg(long, short)]
+    yes: bool,
+}
+
+impl Yes {
+    pub(crate) fn is_given(self) -> bool {
+        self.yes
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct EventsArgs {
     /// Wait for more events and show them as they come

@@ -9,7 +9,7 @@ use dynmem_core::{DemandModel, MemorySettings};
 use dynmem_definition::{Accelerator, Autostart, Boot, Disk, NamePattern, Network, VmDefinition};
 use dynmem_units::{Bytes, Percent, Weight};
 
-use super::{Names, Span, values};
+use super::{Names, NamesToLose, Span, Yes, values};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum VmCommand {
@@ -38,6 +38,7 @@ Examples:
         names: Vec<NamePattern>,
     },
     /// Show all of one VM
+    #[command(after_help = "Examples:\n  dynmem vm show web01\n  dynmem vm show web01 --output yaml")]
     Show {
         /// The VM's name
         #[arg(value_parser = values::name)]
@@ -79,16 +80,26 @@ Examples:
     /// Stop VMs
     #[command(after_help = "\
 The guest is asked to power itself off; if it does not in time, it is switched off.
+--force asks nobody in the guest, but whoever types it.
 
 Examples:
   dynmem vm stop web01 --timeout 120
-  dynmem vm stop 'Dev-*' --force")]
+  dynmem vm stop web01 --force
+  dynmem vm stop 'Dev-*' --force --yes")]
     Stop(StopArgs),
     /// Restart VMs
+    #[command(after_help = "\
+The guest is asked to power itself off; if it does not in time, it is switched off.
+
+Examples:
+  dynmem vm restart web01
+  dynmem vm restart 'Dev-*'")]
     Restart(Names),
     /// Halt VMs; they keep their memory
+    #[command(after_help = "Examples:\n  dynmem vm pause web01\n  dynmem vm pause 'Dev-*'")]
     Pause(Names),
     /// Let paused VMs go on
+    #[command(after_help = "Examples:\n  dynmem vm resume web01\n  dynmem vm resume 'Dev-*'")]
     Resume(Names),
     /// Write VMs to files and free their memory; `vm start` lets them go on
     #[command(after_help = "\
@@ -101,9 +112,21 @@ Examples:
   dynmem vm discard web01     # instead: it is off then, as if its plug was pulled")]
     Save(Names),
     /// Delete what was saved of VMs: they are off then
-    Discard(Names),
+    #[command(after_help = "\
+It asks first.
+
+Examples:
+  dynmem vm discard web01
+  dynmem vm discard 'Dev-*' --yes")]
+    Discard(NamesToLose),
     /// Forget VMs that are off; their disks stay
-    Delete(Names),
+    #[command(after_help = "\
+It asks first.
+
+Examples:
+  dynmem vm delete web01
+  dynmem vm delete 'Dev-*' --yes")]
+    Delete(NamesToLose),
     /// Use the serial console of a VM; Ctrl-] leaves it
     #[command(after_help = "\
 Without a terminal, standard input goes to the console and what it says to
@@ -170,7 +193,9 @@ pub(crate) struct StopArgs {
     pub(crate) names: Names,
     /// End the machine at once, as if its plug was pulled
     #[arg(long, conflicts_with = "timeout")]
-    force: bool,
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) yes: Yes,
     /// Seconds a guest may take to power itself off, 1 to 3600
     #[arg(long, value_name = "SECONDS", default_value_t = StopRequest::default().timeout_seconds,
         value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_STOP_TIMEOUT_SECONDS)))]

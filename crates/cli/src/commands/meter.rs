@@ -6,6 +6,7 @@ use dynmem_definition::NamePattern;
 
 use super::{
     Outcome,
+    confirm::{Losing, confirm},
     operate::{AT_ONCE, operate},
     select::select,
 };
@@ -27,11 +28,13 @@ pub(super) async fn run(command: MeterCommand, client: &Client, output: &mut Out
             each(vms, output, async |name| client.enable_meter(name).await).await
         }
         MeterCommand::Reset(args) => {
-            let vms = metered(client, args.names()).await?;
+            let vms = metered(client, args.names.names()).await?;
+            confirm(Losing::Metering, &vms, args.yes)?;
             each(vms, output, async |name| client.reset_meter(name).await).await
         }
         MeterCommand::Disable(args) => {
-            let vms = metered(client, args.names()).await?;
+            let vms = metered(client, args.names.names()).await?;
+            confirm(Losing::Metering, &vms, args.yes)?;
             each(vms, output, async |name| client.disable_meter(name).await).await
         }
     }

@@ -11,6 +11,7 @@ use crate::{
 };
 
 mod advice;
+mod confirm;
 mod console;
 mod counters;
 mod dry_run;

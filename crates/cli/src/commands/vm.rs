@@ -5,7 +5,9 @@ use dynmem_api::{Client, ClientError, VmView};
 use dynmem_definition::NamePattern;
 
 use super::{
-    Outcome, console,
+    Outcome,
+    confirm::{Losing, confirm},
+    console,
     dry_run::try_each,
     history,
     operate::{AT_ONCE, operate},
@@ -48,6 +50,9 @@ pub(super) async fn run(command: VmCommand, client: &Client, output: &mut Output
                 .await;
         }
         VmCommand::Stop(args) => {
+            if args.force {
+                confirm(Losing::Force, &select(client.vms().await?, &args.names.names)?, args.yes)?;
+            }
             let request = args.request();
             let stop = async |name: &str| done("stopped", client.stop(name, &request).await);
             return each(&args.names.names, AT_ONCE, client, output, stop).await;
@@ -69,12 +74,14 @@ pub(super) async fn run(command: VmCommand, client: &Client, output: &mut Output
             return each(&args.names, 1, client, output, async |name| done("saved", client.save(name).await)).await;
         }
         VmCommand::Discard(args) => {
+            confirm(Losing::Discard, &select(client.vms().await?, &args.names.names)?, args.yes)?;
             let discard = async |name: &str| done("discarded", client.discard(name).await);
-            return each(&args.names, AT_ONCE, client, output, discard).await;
+            return each(&args.names.names, AT_ONCE, client, output, discard).await;
         }
         VmCommand::Delete(args) => {
+            confirm(Losing::Delete, &select(client.vms().await?, &args.names.names)?, args.yes)?;
             let delete = async |name: &str| client.delete(name).await.map(|()| ("deleted".to_owned(), None));
-            return each(&args.names, AT_ONCE, client, output, delete).await;
+            return each(&args.names.names, AT_ONCE, client, output, delete).await;
         }
     }
     Ok(Outcome::Done)

@@ -19,10 +19,12 @@ const COMPUTER: Parameter = parameter(
 );
 const ID: Parameter = parameter("Id", Text, Becomes::Refused("VMs are found by name: write -VMName"));
 const JOB: Parameter = parameter("AsJob", Switch, Becomes::Refused("let the shell run it in the background, with &"));
-const WHAT_IF: Parameter = parameter("WhatIf", Switch, Becomes::Refused("nothing was done"));
+/// Nothing is done; `safety` sees to it.
+const WHAT_IF: Parameter = parameter("WhatIf", Switch, Becomes::Nothing);
 /// What is shown, and not asked, in any case.
 const PASSTHRU: Parameter = parameter("Passthru", Switch, Becomes::Nothing);
-const CONFIRM: Parameter = parameter("Confirm", Switch, Becomes::Refused("nobody is asked here"));
+/// Whether who loses something is asked first; `safety` sees to it.
+const CONFIRM: Parameter = parameter("Confirm", Switch, Becomes::Nothing);
 const FORCE: Parameter = parameter("Force", Switch, Becomes::Nothing);
 
 const fn option(name: &'static str, takes: Takes, ours: &'static str) -> Parameter {
@@ -88,6 +90,15 @@ pub(super) static CMDLETS: &[Cmdlet] = &[
         needs_change: false,
         finish: None,
         example: "Restart-VM web01 -Force",
+    },
+    Cmdlet {
+        name: "Remove-VM",
+        commands: &[&["vm", "delete"]],
+        parameters: &[NAMES, FORCE, PASSTHRU, CONFIRM, WHAT_IF, JOB, COMPUTER],
+        needs_names: true,
+        needs_change: false,
+        finish: None,
+        example: "Remove-VM web01 -Force",
     },
     Cmdlet {
         name: "Get-VMMemory",
@@ -175,8 +186,9 @@ pub(super) static CMDLETS: &[Cmdlet] = &[
         example: "Measure-VM 'Dev-*'",
     },
     metering("Enable-VMResourceMetering", &[&["meter", "enable"]], "Enable-VMResourceMetering 'Dev-*'"),
-    metering("Disable-VMResourceMetering", &[&["meter", "disable"]], "Disable-VMResourceMetering web01"),
-    metering("Reset-VMResourceMetering", &[&["meter", "reset"]], "Reset-VMResourceMetering web01"),
+    // Hyper-V asks nobody here.
+    metering("Disable-VMResourceMetering", &[&["meter", "disable", "--yes"]], "Disable-VMResourceMetering web01"),
+    metering("Reset-VMResourceMetering", &[&["meter", "reset", "--yes"]], "Reset-VMResourceMetering web01"),
     Cmdlet {
         name: "Get-Counter",
         commands: &[&["counters"]],

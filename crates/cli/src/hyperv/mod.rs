@@ -13,6 +13,7 @@
 
 mod cmdlets;
 mod help;
+mod safety;
 mod values;
 mod words;
 
@@ -21,6 +22,7 @@ use std::path::Path;
 use dynmem_definition::nearest;
 
 use cmdlets::CMDLETS;
+use safety::{Line, Safe, safe, what_if};
 use values::pattern;
 use words::{Arguments, Becomes, Cmdlet};
 
@@ -28,8 +30,8 @@ use words::{Arguments, Becomes, Cmdlet};
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Meaning {
     /// Lines of our own, without the program's name, to be carried out one after
-    /// the other.
-    Lines(Vec<Vec<String>>),
+    /// the other; and what is told first.
+    Lines { told: Vec<String>, lines: Vec<Vec<String>> },
     /// It asks what can be asked.
     Help(String),
 }
@@ -90,16 +92,37 @@ fn meaning(cmdlet: &'static Cmdlet, words: &[String]) -> Result<Meaning, String>
         return Ok(Meaning::Help(help::text(cmdlet)));
     }
     let arguments = words::read(cmdlet, words)?;
-    lines(cmdlet, &arguments).map(Meaning::Lines)
+    lines(cmdlet, &arguments)
 }
 
-/// Our own lines for a cmdlet's arguments.
-fn lines(cmdlet: &Cmdlet, arguments: &Arguments) -> Result<Vec<Vec<String>>, String> {
-    let mut lines: Vec<Vec<String>> = cmdlet.commands.iter().map(|_| Vec::new()).collect();
-    let mut commands: Vec<&[&str]> = cmdlet.commands.to_vec();
+/// What a cmdlet's arguments come to.
+fn lines(cmdlet: &Cmdlet, arguments: &Arguments) -> Result<Meaning, String> {
+    let (mut lines, patterns) = said(cmdlet, arguments)?;
+    if let (Some(finish), Some((_, options))) = (cmdlet.finish, lines.first_mut()) {
+        finish(arguments, options);
+    }
+    if cmdlet.needs_change && lines.iter().all(|(_, options)| options.is_empty()) {
+        return Err(format!("{} changes nothing: say what to change, such as {}", cmdlet.name, cmdlet.example));
+    }
+    let is_wanted = |at: usize, options: &[String]| !options.is_empty() || (at == 0 && !cmdlet.needs_change);
+    let wanted = lines.into_iter().enumerate().filter(|(at, (_, options))| is_wanted(*at, options));
+    let Safe { lines, untried } = safe(cmdlet.name, arguments, wanted.map(|(_, line)| line).collect())?;
+    let whole = |(command, options): Line| -> Vec<String> {
+        let command = command.iter().map(|word| (*word).to_owned());
+        // What follows `--` is no option, whatever it begins with.
+        let ends = (!patterns.is_empty()).then(|| "--".to_owned());
+        arguments.globals.iter().cloned().chain(command).chain(options).chain(ends).chain(patterns.clone()).collect()
+    };
+    let told = untried.into_iter().map(|line| what_if(&whole(line))).collect();
+    Ok(Meaning::Lines { told, lines: lines.into_iter().map(whole).collect() })
+}
+
+/// Our own commands with their options, and whom they are about.
+fn said(cmdlet: &Cmdlet, arguments: &Arguments) -> Result<(Vec<Line>, Vec<String>), String> {
+    let mut lines: Vec<Line> = cmdlet.commands.iter().map(|command| (*command, Vec::new())).collect();
     let (mut patterns, mut names) = (Vec::new(), false);
     for (parameter, values) in &arguments.given {
-        let mut say = |at: usize, words: &[&str]| lines[at].extend(words.iter().map(|word| (*word).to_owned()));
+        let mut say = |at: usize, words: &[&str]| lines[at].1.extend(words.iter().map(|word| (*word).to_owned()));
         match parameter.becomes {
             Becomes::Names => {
                 names = true;
@@ -110,7 +133,7 @@ fn lines(cmdlet: &Cmdlet, arguments: &Arguments) -> Result<Vec<Vec<String>>, Str
             Becomes::Patterns => patterns.extend(values.iter().cloned()),
             Becomes::Option(at, option) => say(at, &[option, &values[0]]),
             Becomes::Words(at, words) => say(at, words),
-            Becomes::Command(command) => commands[0] = command,
+            Becomes::Command(command) => lines[0].0 = command,
             Becomes::Nothing => {}
             Becomes::Refused(why) => {
                 return Err(format!("{} -{} is not understood: {why}", cmdlet.name, parameter.name));
@@ -121,21 +144,7 @@ fn lines(cmdlet: &Cmdlet, arguments: &Arguments) -> Result<Vec<Vec<String>>, Str
         let name = cmdlet.name;
         return Err(format!("{name} needs the name of a VM: {name} web01, or {name} 'Dev-*'"));
     }
-    if let Some(finish) = cmdlet.finish {
-        finish(arguments, &mut lines[0]);
-    }
-    if cmdlet.needs_change && lines.iter().all(Vec::is_empty) {
-        return Err(format!("{} changes nothing: say what to change, such as {}", cmdlet.name, cmdlet.example));
-    }
-    let whole = |(command, options): (&[&str], Vec<String>)| {
-        let command = command.iter().map(|word| (*word).to_owned());
-        // What follows `--` is no option, whatever it begins with.
-        let ends = (!patterns.is_empty()).then(|| "--".to_owned());
-        arguments.globals.iter().cloned().chain(command).chain(options).chain(ends).chain(patterns.clone()).collect()
-    };
-    let said = commands.into_iter().zip(lines).enumerate();
-    let wanted = said.filter(|(at, (_, options))| !options.is_empty() || (*at == 0 && !cmdlet.needs_change));
-    Ok(wanted.map(|(_, line)| whole(line)).collect())
+    Ok((lines, patterns))
 }
 
 #[cfg(test)]

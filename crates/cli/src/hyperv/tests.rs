@@ -30,12 +30,12 @@ fn words(line: &str) -> Vec<String> {
 fn ours(line: &str) -> Result<Vec<String>, String> {
     let line = words(&format!("dynmem {line}"));
     match translate(&line).expect("a cmdlet") {
-        Ok(Meaning::Lines(lines)) => {
+        Ok(Meaning::Lines { told, lines }) => {
             for line in &lines {
                 let whole = std::iter::once("dynmem").chain(line.iter().map(String::as_str));
                 Cli::try_parse_from(whole).unwrap_or_else(|error| panic!("{line:?}: {error}"));
             }
-            Ok(lines.into_iter().map(|line| line.join(" ")).collect())
+            Ok(told.into_iter().chain(lines.into_iter().map(|line| line.join(" "))).collect())
         }
         Ok(Meaning::Help(_)) => panic!("{line:?} asks for no help"),
         Err(sentence) => Err(sentence),
@@ -66,8 +66,8 @@ fn the_lines_of_the_documents_are_understood_as_they_are() {
         ("Restart-VM web01 -Force", &["vm restart -- (?i)web01"]),
         ("Get-VMHost", &["host"]),
         ("Enable-VMResourceMetering *", &["meter enable -- (?i)*"]),
-        ("Disable-VMResourceMetering -VMName web01", &["meter disable -- (?i)web01"]),
-        ("Reset-VMResourceMetering -VMName web01", &["meter reset -- (?i)web01"]),
+        ("Disable-VMResourceMetering -VMName web01", &["meter disable --yes -- (?i)web01"]),
+        ("Reset-VMResourceMetering -VMName web01", &["meter reset --yes -- (?i)web01"]),
         (
             "Set-VM -Name web01 -DynamicMemory -MemoryStartupBytes 1GB -MemoryMinimumBytes 512MB -MemoryMaximumBytes 4GB",
             &["memory set --dynamic on --startup 1GiB --minimum 512MiB --maximum 4GiB -- (?i)web01"],
@@ -109,10 +109,48 @@ fn words_are_read_as_powershell_reads_them() {
 }
 
 #[test]
+fn what_loses_something_asks_first_unless_it_is_told_not_to() {
+    for (theirs, expected) in [
+        ("Stop-VM A -TurnOff", "vm stop --force -- (?i)A"),
+        ("Stop-VM A -TurnOff -Confirm", "vm stop --force -- (?i)A"),
+        ("Stop-VM A -TurnOff -Force", "vm stop --force --yes -- (?i)A"),
+        ("Stop-VM A -TurnOff -Confirm:$false", "vm stop --force --yes -- (?i)A"),
+        ("Stop-VM A -Save -Force", "vm save -- (?i)A"),
+        ("Remove-VM A", "vm delete -- (?i)A"),
+        ("Remove-VM A -Force", "vm delete --yes -- (?i)A"),
+        ("Remove-VM A -Force:$false -Confirm:$true", "vm delete -- (?i)A"),
+    ] {
+        assert_eq!(ours(theirs).expect(theirs), [expected], "{theirs}");
+    }
+}
+
+#[test]
+fn what_if_tries_what_can_be_tried_and_tells_the_rest() {
+    for (theirs, expected) in [
+        ("Set-VMMemory A -WhatIf -Buffer 20", &["memory set --buffer 20 --dry-run -- (?i)A"][..]),
+        ("Start-VM A -WhatIf", &["vm start --dry-run -- (?i)A"]),
+        ("Start-VM A -WhatIf:$false", &["vm start -- (?i)A"]),
+        (
+            "Stop-VM Dev-* -TurnOff -Force -WhatIf",
+            &["What if: dynmem vm stop --force --yes -- '(?i)Dev-*' would be done. Nothing was"],
+        ),
+        (
+            "Set-VM A -MemoryStartupBytes 1GB -AutomaticStartDelay 5 -WhatIf",
+            &[
+                "What if: dynmem vm set --start-delay 5 -- '(?i)A' would be done. Nothing was",
+                "memory set --startup 1GiB --dry-run -- (?i)A",
+            ],
+        ),
+    ] {
+        assert_eq!(ours(theirs).expect(theirs), expected, "{theirs}");
+    }
+}
+
+#[test]
 fn a_link_of_a_cmdlets_name_is_that_cmdlet() {
     let line = words("/usr/local/bin/Get-VMMemory web01 --json");
     let expected = vec![words("--json memory get -- (?i)web01")];
-    assert_eq!(translate(&line), Some(Ok(Meaning::Lines(expected))));
+    assert_eq!(translate(&line), Some(Ok(Meaning::Lines { told: Vec::new(), lines: expected })));
 }
 
 #[test]
@@ -152,7 +190,8 @@ fn what_is_not_understood_says_why_and_what_to_write() {
         ("Set-VMMemory -Buffer 20", "Set-VMMemory needs the name of a VM"),
         ("Set-VMMemory A", "Set-VMMemory changes nothing"),
         ("Set-VMMemory A B -Buffer 20", "Set-VMMemory has no use for \"B\""),
-        ("Set-VMMemory A -WhatIf -Buffer 20", "nothing was done"),
+        ("Restart-VM A -Confirm", "nobody is asked here, as nothing is lost"),
+        ("Stop-VM A -Confirm", "nobody is asked here, as nothing is lost"),
         ("Get-VM -ComputerName host2", "it is about this host"),
         ("Start-VM '[ab]'", "is not a pattern of VM names"),
         ("Set-VM A -AutomaticStartAction Sometimes", "is none of Nothing, StartIfRunning, Start"),

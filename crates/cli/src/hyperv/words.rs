@@ -79,6 +79,8 @@ pub(super) struct Arguments {
     pub(super) globals: Vec<String>,
     /// Each parameter once, with its values as ours.
     pub(super) given: Vec<(&'static Parameter, Vec<String>)>,
+    /// Switches that were put off: `-Confirm:$false`.
+    pub(super) denied: Vec<&'static str>,
 }
 
 impl Arguments {
@@ -130,8 +132,9 @@ pub(super) fn read(cmdlet: &'static Cmdlet, words: &[String]) -> Result<Argument
                 raw.push(more.to_owned());
             }
         }
-        if let Some(ours) = values::ours(parameter, &raw)? {
-            arguments.given.push((parameter, ours));
+        match values::ours(parameter, &raw)? {
+            Some(ours) => arguments.given.push((parameter, ours)),
+            None => arguments.denied.push(parameter.name),
         }
     }
     Ok(arguments)

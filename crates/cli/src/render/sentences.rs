@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use dynmem_api::{TroubleView, VmView};
+use dynmem_api::{TroubleView, VmState, VmView};
 
-use super::time::duration;
+use super::{
+    size::human,
+    time::{duration, utc},
+};
 
 /// How far a static VM that runs has followed its startup after so long.
 pub(crate) fn resize_sentence(vm: &VmView, waited: Duration) -> String {
@@ -19,6 +22,33 @@ pub(crate) fn resize_sentence(vm: &VmView, waited: Duration) -> String {
 /// `stuck (for 00:01:15): It does not move its memory`.
 pub(super) fn trouble_sentence(trouble: &TroubleView) -> String {
     format!("{} (for {}): {}", trouble.kind, duration(trouble.since_seconds), trouble.detail)
+}
+
+/// What `vm delete` takes.
+pub(crate) fn lost_by_delete(vm: &VmView) -> String {
+    let meter = if vm.meter.is_some() { ", with what was metered," } else { "" };
+    format!("its definition{meter} would be deleted; its disks stay")
+}
+
+/// What `vm discard` takes, if it is there.
+pub(crate) fn lost_by_discard(vm: &VmView) -> Option<String> {
+    let size = vm.saved_bytes.map_or_else(String::new, |size| format!(" ({})", human(size)));
+    let why = "all that its programs had not written to disk is in there";
+    (vm.state == VmState::Saved).then(|| format!("what was saved of it{size} would be deleted; {why}"))
+}
+
+/// What `vm stop --force` takes, if it is on.
+pub(crate) fn lost_by_force(vm: &VmView) -> Option<String> {
+    let up = vm.uptime_seconds.map_or_else(String::new, |up| format!(", after {}", duration(up)));
+    vm.state.is_on().then(|| {
+        format!("it is {} and would be switched off{up}; what its guest has not written to disk is lost", vm.state)
+    })
+}
+
+/// What `meter reset` and `meter disable` take, if it is metered.
+pub(crate) fn lost_by_metering(vm: &VmView) -> Option<String> {
+    let meter = vm.meter.as_ref()?;
+    Some(format!("what was metered of it since {}Z would be forgotten", utc(meter.since_unix_ms)))
 }
 
 pub(super) fn on_off(on: bool) -> &'static str {
