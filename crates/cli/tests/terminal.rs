@@ -4,6 +4,9 @@ use std::{
     io::{Read, Write},
     os::unix::net::UnixListener,
     process::{Child, Stdio},
+    sync::{Mutex, mpsc},
+    thread,
+    time::Duration,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -202,4 +205,73 @@ fn without_a_terminal_what_loses_something_is_refused_as_a_wrong_line() {
         assert!(said.contains(told), "{words:?}: {said}");
     }
     assert_eq!(daemon.changes(), []);
+}
+
+/// A daemon whose VM starts once the test says so, and waits for another
+/// meanwhile.
+fn slow_daemon() -> (Canned, mpsc::Sender<()>) {
+    let (go, wait) = mpsc::channel();
+    let wait = Mutex::new(wait);
+    let daemon = Canned::new(move |line, _| {
+        let mut web01 = vm("web01");
+        match line {
+            "POST /v1/vms/web01/start" => {
+                wait.lock().expect("only here").recv().expect("the test says so");
+                (200, web01)
+            }
+            "GET /v1/live?interval_ms=500" => {
+                web01["state"] = json!("starting");
+                let host = json!({"memory_bytes": 1_u64 << 30});
+                let snapshot = json!({"host": host, "vms": [web01, vm("db")]});
+                (200, json!(format!("event: snapshot\ndata: {snapshot}\n\n")))
+            }
+            "GET /v1/vms/web01/explanation" => {
+                let mut why = json!({"name": "web01", "sentence": "", "why": "waits-to-start", "weight": 1,
+                    "sharers_total": 0, "owed": [{"name": "db", "bytes": 300 << 20, "stuck": false}]});
+                for name in
+                    "assigned promised demand wanted target due minimum maximum available lendable owed".split(' ')
+                {
+                    why[format!("{name}_bytes")] = json!(0);
+                }
+                (200, why)
+            }
+            _ => (200, json!([web01, vm("db")])),
+        }
+    });
+    (daemon, go)
+}
+
+#[test]
+fn who_waits_on_a_terminal_is_told_for_what_and_the_line_goes() {
+    let (daemon, go) = slow_daemon();
+    let mut terminal = Terminal::new();
+    let mut child = dynmem(&daemon.socket())
+        .args(["vm", "start", "web01"])
+        .stdin(Stdio::null())
+        .stdout(terminal.program_end())
+        .stderr(terminal.program_end())
+        .spawn()
+        .expect("dynmem runs");
+    terminal.read_until("\r\u{1b}[Kweb01: starting – waits for db to give back 300 MiB (");
+    terminal.read_until("(2 s)"); // also where nothing changes
+    go.send(()).expect("it waits");
+    let rest = terminal.read_until("web01: started\r\n");
+    assert!(rest.ends_with("\r\u{1b}[Kweb01: started\r\n"), "{rest:?}");
+    assert_eq!(child.wait().expect("an end").code(), Some(0));
+}
+
+#[test]
+fn a_script_waits_in_silence() {
+    let (daemon, go) = slow_daemon();
+    let child = dynmem(&daemon.socket())
+        .args(["vm", "start", "web01"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("dynmem runs");
+    thread::sleep(Duration::from_millis(1_500)); // on a terminal, a line would have been drawn by now
+    go.send(()).expect("it waits");
+    let output = child.wait_with_output().expect("an end");
+    assert_eq!((output.stdout, output.stderr), (b"web01: started\n".to_vec(), Vec::new()));
+    assert!(!daemon.asked("GET /v1/live?interval_ms=500"));
 }

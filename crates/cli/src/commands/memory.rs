@@ -38,7 +38,7 @@ async fn set(args: &SetArgs, client: &Client, output: &mut Output) -> Result<Out
     if args.dry_run {
         return try_each(&names, "changed", output, async |name| client.dry_run_memory(name, patch).await).await;
     }
-    operate(&names, AT_ONCE, output, async |name| {
+    operate(&names, AT_ONCE, client, output, async |name| {
         let vm = client.set_memory(&name, patch).await?;
         if patch.startup.is_none() || vm.settings.dynamic || vm.state != VmState::Running {
             return Ok((vm.settings.to_string(), Some(vm)));

@@ -25,17 +25,17 @@ pub(super) async fn run(command: MeterCommand, client: &Client, output: &mut Out
         }
         MeterCommand::Enable(args) => {
             let vms = select(client.vms().await?, args.names())?;
-            each(vms, output, async |name| client.enable_meter(name).await).await
+            each(vms, client, output, async |name| client.enable_meter(name).await).await
         }
         MeterCommand::Reset(args) => {
             let vms = metered(client, args.names.names()).await?;
             confirm(Losing::Metering, &vms, args.yes)?;
-            each(vms, output, async |name| client.reset_meter(name).await).await
+            each(vms, client, output, async |name| client.reset_meter(name).await).await
         }
         MeterCommand::Disable(args) => {
             let vms = metered(client, args.names.names()).await?;
             confirm(Losing::Metering, &vms, args.yes)?;
-            each(vms, output, async |name| client.disable_meter(name).await).await
+            each(vms, client, output, async |name| client.disable_meter(name).await).await
         }
     }
 }
@@ -49,12 +49,13 @@ async fn metered(client: &Client, names: &[NamePattern]) -> Result<Vec<VmView>> 
 
 async fn each(
     vms: Vec<VmView>,
+    client: &Client,
     output: &mut Output,
     operation: impl AsyncFn(&str) -> Result<VmView, ClientError>,
 ) -> Result<Outcome> {
     let names: Vec<_> = vms.into_iter().map(|vm| vm.name).collect();
     let operation = &operation;
-    operate(&names, AT_ONCE, output, async |name| {
+    operate(&names, AT_ONCE, client, output, async |name| {
         let vm = operation(&name).await?;
         Ok((meter_sentence(&vm), Some(vm)))
     })

@@ -22,6 +22,7 @@ mod interrupt;
 mod memory;
 mod meter;
 mod operate;
+mod progress;
 mod select;
 mod vm;
 mod watch;

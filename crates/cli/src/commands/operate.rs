@@ -1,12 +1,12 @@
 //! One operation on several VMs: each stands for itself, and each gets its
-//! line of result, in the order asked.
+//! line of result, in the order asked. Meanwhile, a person is told what goes on.
 
 use std::io::{self, Write};
 
-use dynmem_api::{ClientError, VmView};
+use dynmem_api::{Client, ClientError, VmView};
 use futures_util::{StreamExt, stream};
 
-use super::Outcome;
+use super::{Outcome, progress::Progress};
 use crate::render::{OperationResult, Output, printable};
 
 /// How many VMs are operated on at a time where their order does not matter.
@@ -17,6 +17,7 @@ pub(super) const AT_ONCE: usize = 16;
 pub(super) async fn operate<F>(
     names: &[String],
     at_once: usize,
+    client: &Client,
     output: &mut Output,
     operation: impl Fn(String) -> F,
 ) -> anyhow::Result<Outcome>
@@ -31,7 +32,18 @@ where
             async move { to_result(name.clone(), ongoing.await) }
         })
         .buffered(at_once);
-    while let Some(result) = ongoing.next().await {
+    let mut progress = Progress::new(client);
+    loop {
+        let next = tokio::select! {
+            biased;
+            next = ongoing.next() => next,
+            line = progress.next(&names[results.len()..]) => {
+                progress.draw(&line);
+                continue;
+            }
+        };
+        progress.clear();
+        let Some(result) = next else { break };
         // Whoever stops reading does not thereby stop the work.
         if written.is_ok() && output.is_text() {
             written = tell(&result, names.len() == 1, output);

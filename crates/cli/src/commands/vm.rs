@@ -110,7 +110,7 @@ async fn each(
 ) -> Result<Outcome> {
     let names = selected(client, names).await?;
     let operation = &operation;
-    operate(&names, at_once, output, async |name| operation(&name).await).await
+    operate(&names, at_once, client, output, async |name| operation(&name).await).await
 }
 
 /// The names of the VMs that `names` mean.

@@ -33,6 +33,7 @@ mod explanation;
 mod history;
 mod host;
 mod meter;
+mod progress;
 mod result;
 #[cfg(test)]
 mod samples;
@@ -52,6 +53,7 @@ pub(crate) use explanation::{Explanation, Explanations};
 pub(crate) use history::History;
 pub(crate) use host::Host;
 pub(crate) use meter::{MeterList, meter_sentence};
+pub(crate) use progress::progress_line;
 pub(crate) use result::OperationResult;
 pub(crate) use sentences::{lost_by_delete, lost_by_discard, lost_by_force, lost_by_metering, resize_sentence};
 pub(crate) use time::now_unix_ms;

@@ -26,22 +26,20 @@ pub(crate) struct Canned {
 }
 
 impl Canned {
-    pub(crate) fn new(answer: impl Fn(&str, &str) -> (u16, Value) + Send + 'static) -> Self {
+    /// A text is answered as it is, all else as JSON.
+    pub(crate) fn new(answer: impl Fn(&str, &str) -> (u16, Value) + Send + Sync + 'static) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let listener = UnixListener::bind(directory.path().join("api.sock")).expect("a new socket");
         let seen = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&seen);
         thread::spawn(move || {
-            for stream in listener.incoming() {
-                let mut stream = stream.expect("a client");
-                let Some((line, body)) = read_request(&stream) else { continue };
-                let (status, value) = answer(&line, &body);
-                log.lock().expect("no test panics with it").push((line, body));
-                let body = if status == 204 { String::new() } else { value.to_string() };
-                let head =
-                    format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
-                let _ = stream.write_all(format!("{head}{body}").as_bytes()); // the client may be gone
-            }
+            let (answer, log) = (&answer, &log);
+            thread::scope(|clients| {
+                for stream in listener.incoming() {
+                    let stream = stream.expect("a client");
+                    clients.spawn(move || serve(stream, answer, log)); // one may have to wait for another
+                }
+            });
         });
         Self { directory, seen }
     }
@@ -60,10 +58,28 @@ impl Canned {
         seen.iter().filter(|(line, _)| !line.starts_with("GET ")).cloned().collect()
     }
 
+    /// True if this was asked.
+    pub(crate) fn asked(&self, question: &str) -> bool {
+        self.seen.lock().expect("no test panics with it").iter().any(|(line, _)| line == question)
+    }
+
     /// `dynmem` with these words, to its end.
     pub(crate) fn run(&self, words: &[&str]) -> Output {
         dynmem(&self.socket()).args(words).output().expect("dynmem runs")
     }
+}
+
+fn serve(mut stream: UnixStream, answer: impl Fn(&str, &str) -> (u16, Value), log: &Mutex<Vec<Seen>>) {
+    let Some((line, body)) = read_request(&stream) else { return };
+    let (status, value) = answer(&line, &body);
+    log.lock().expect("no test panics with it").push((line, body));
+    let body = match value {
+        _ if status == 204 => String::new(),
+        Value::String(text) => text,
+        value => value.to_string(),
+    };
+    let head = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+    let _ = stream.write_all(format!("{head}{body}").as_bytes()); // the client may be gone
 }
 
 fn read_request(stream: &UnixStream) -> Option<Seen> {
