@@ -87,7 +87,7 @@ mod tests {
         let why = explained("waits-to-start", &owed);
         assert_eq!(
             line(&vm, Some(&why)),
-            "db: starting – waits for a, which is stuck, to give back 512 MiB, and for 1 mor…"
+            "db: starting – waits for a, which is stuck, to give back 512 MiB, and for 1 mo…"
         );
         let why = explained("waits-to-start", &json!([]));
         assert_eq!(line(&vm, Some(&why)), "db: starting – It needs 1 GiB (12 s)");
