@@ -25,6 +25,7 @@ use crate::{
 mod args;
 mod commands;
 mod hyperv;
+mod man;
 mod render;
 mod usage;
 

@@ -166,6 +166,42 @@ fn a_name_that_means_nothing_stops_everything_before_it_starts() {
 }
 
 #[test]
+fn a_misspelt_name_finds_the_right_one_whatever_is_asked() {
+    let daemon = Canned::new(|line, _| match line {
+        "GET /v1/vms" => (200, json!([vm("web01")])),
+        line if line.starts_with("GET /v1/events") => (200, json!([])),
+        _ => problem(404, "No VM is named \"wbe01\""),
+    });
+    for words in [
+        &["explain", "wbe01"][..],
+        &["vm", "show", "wbe01"],
+        &["vm", "history", "wbe01"],
+        &["vm", "console", "wbe01"],
+        &["events", "--vm", "wbe01"],
+        &["advice", "wbe01"],
+        &["meter", "show", "wbe01"],
+        &["memory", "get", "wbe01"],
+        &["vm", "delete", "wbe01"],
+    ] {
+        let output = daemon.run(words);
+        assert_eq!(text(&output.stderr), "No VM is named \"wbe01\": did you mean \"web01\"?\n", "{words:?}");
+        assert_eq!(output.status.code(), Some(1), "{words:?}");
+    }
+}
+
+#[test]
+fn the_manual_is_written_into_a_folder() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let pages = folder.path().join("man1");
+    let output = dynmem("/nowhere/dynmem.sock".as_ref()).arg("man").arg(&pages).output().expect("dynmem runs");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let count = std::fs::read_dir(&pages).expect("the folder").count();
+    assert_eq!(text(&output.stdout), format!("Wrote {count} pages to {}\n", pages.display()));
+    let start = std::fs::read_to_string(pages.join("dynmem-vm-start.1")).expect("a page");
+    assert!(start.starts_with(".ie") || start.contains(".TH dynmem-vm-start 1"), "{start}");
+}
+
+#[test]
 fn every_action_asks_for_itself() {
     let daemon = daemon();
     for words in [

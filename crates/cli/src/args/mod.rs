@@ -106,10 +106,10 @@ Examples:
         command: Option<HostCommand>,
     },
     /// Define, run and look at VMs
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Examples:\n  dynmem vm list\n  dynmem vm start web01\n  dynmem vm show web01")]
     Vm(VmCommand),
     /// Show and change memory settings
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Examples:\n  dynmem memory get\n  dynmem memory set web01 --maximum 8G")]
     Memory(MemoryCommand),
     /// Tell why VMs have the memory that they have, and what would change it
     #[command(after_help = "\
@@ -147,7 +147,7 @@ Examples:
   dynmem counters --list")]
     Counters(CountersArgs),
     /// Meter memory over a period: average, minimum and maximum
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Examples:\n  dynmem meter enable --all\n  dynmem meter show")]
     Meter(MeterCommand),
     /// Show what happened
     #[command(after_help = "Examples:\n  dynmem events --limit 20\n  dynmem events --vm web01 --follow")]
@@ -171,6 +171,13 @@ Examples:
     Completion {
         /// The shell
         shell: Shell,
+    },
+    /// Write the manual: a page for each command
+    #[command(hide = true, after_help = "Example:\n  dynmem man /usr/share/man/man1")]
+    Man {
+        /// The folder for the pages
+        #[arg(value_name = "FOLDER", value_parser = values::path)]
+        folder: PathBuf,
     },
 }
 
@@ -250,10 +257,47 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+    use crate::hyperv::tests::words;
 
     #[test]
     fn the_definition_of_the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_examples_and_each_of_them_is_right() {
+        fn check(command: &clap::Command, seen: &mut usize) {
+            let help = command.get_after_help().unwrap_or_else(|| panic!("{command} says nothing")).to_string();
+            let examples = help.lines().skip_while(|line| !line.starts_with("Example")).skip(1);
+            let mut count = 0;
+            for line in examples.take_while(|line| !line.is_empty()) {
+                let line = line.split(" #").next().and_then(|line| line.split(" > ").next()).unwrap_or_default();
+                if let Err(error) = Cli::try_parse_from(words(line.trim())) {
+                    panic!("{command}: {line}: {error}");
+                }
+                count += 1;
+            }
+            assert!(count > 0, "{command} has no example");
+            *seen += 1;
+            command.get_subcommands().for_each(|sub| check(sub, seen));
+        }
+        let mut seen = 0;
+        check(&Cli::command(), &mut seen);
+        assert!(seen > 30, "{seen}");
+    }
+
+    #[test]
+    fn a_slip_of_the_finger_finds_what_was_meant() {
+        for (line, meant) in [
+            ("dynmem vm strat web01", "'start'"),
+            ("dynmem evnets", "'events'"),
+            ("dynmem vm list --ouput json", "'--output'"),
+            ("dynmem vm list --output jsn", "'json'"),
+            ("dynmem memory set web01 --maximun 2G", "'--maximum'"),
+        ] {
+            let error = Cli::try_parse_from(line.split(' ')).expect_err(line).to_string();
+            assert!(error.contains("similar") && error.contains(meant), "{line}: {error}");
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub(crate) enum VmCommand {
     /// Define a VM; it stays off until it is started
     #[command(after_help = "\
 Examples:
-  dynmem vm create web01 --dynamic --maximum 4G --disk web01.qcow2 --network user
+  dynmem vm create web01 --minimum 256M --maximum 4G --disk web01.qcow2 --network user
   dynmem vm create tiny --kernel ./vmlinuz --initrd ./initrd --cmdline console=ttyS0
   dynmem vm create --file web01.toml")]
     Create(Box<CreateArgs>),
@@ -239,9 +239,12 @@ struct CreateOptions {
     /// Virtual processors, 1 to 255 [default: 1]
     #[arg(long, value_name = "NUMBER")]
     vcpus: Option<u32>,
-    /// Let memory move with demand
-    #[arg(long)]
+    /// Let memory move with demand; so it does where --minimum and --maximum are given and differ
+    #[arg(long, conflicts_with = "is_static")]
     dynamic: bool,
+    /// Keep memory at startup, whatever --minimum and --maximum are
+    #[arg(long = "static")]
+    is_static: bool,
     /// Memory that the VM boots with [default: 512M]
     #[arg(long, value_name = "SIZE")]
     startup: Option<Bytes>,
@@ -337,8 +340,10 @@ impl CreateOptions {
         let startup = self.startup.unwrap_or(usual.startup);
         // Somebody who sets the startup alone wants a VM of that size, and no
         // refusal about limits that were never mentioned.
+        // And somebody who sets two different limits wants it to move between them.
+        let moves = self.minimum.zip(self.maximum).is_some_and(|(minimum, maximum)| minimum != maximum);
         let memory = MemorySettings {
-            dynamic: self.dynamic,
+            dynamic: self.dynamic || (moves && !self.is_static),
             startup,
             minimum: self.minimum.unwrap_or(usual.minimum.min(startup)),
             maximum: self.maximum.unwrap_or(usual.maximum.max(startup)),
@@ -402,6 +407,25 @@ mod tests {
         assert_eq!(definition.extra_args, ["-device", "sga"]);
         assert_eq!(definition.boot.cmdline.as_deref(), Some("-x"));
         assert_eq!(definition.memory.smart_paging_folder.as_deref(), Some(std::path::Path::new("/fast")));
+    }
+
+    #[test]
+    fn limits_that_differ_make_a_dynamic_vm_unless_it_is_to_be_static() {
+        for (line, dynamic) in [
+            ("web01", false),
+            ("web01 --minimum 256M", false),
+            ("web01 --maximum 2G", false),
+            ("web01 --minimum 512M --maximum 512M", false),
+            ("web01 --minimum 256M --maximum 2G", true),
+            ("web01 --minimum 256M --maximum 2G --static", false),
+            ("web01 --minimum 512M --maximum 512M --dynamic", true),
+        ] {
+            let words: Vec<_> = line.split(' ').collect();
+            let definition = create(&words).expect("a good line").expect("a definition");
+            assert_eq!(definition.memory.dynamic, dynamic, "{line}");
+            assert_eq!(definition.check(), Ok(()), "{line}");
+        }
+        assert!(create(&["web01", "--static", "--dynamic"]).is_err());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use anyhow::Result;
 use dynmem_api::{Client, ClientError, EventView, EventsQuery, MAX_EVENTS};
 use tokio::time;
 
-use super::interrupt::Interrupt;
+use super::{interrupt::Interrupt, select::one};
 use crate::{
     args::EventsArgs,
     render::{Events, Output, printable},
@@ -24,6 +24,9 @@ pub(super) async fn run(args: &EventsArgs, client: &Client, output: &mut Output)
     }
     let mut query = EventsQuery { after: None, limit: args.limit, vm: args.vm.clone() };
     let mut events = client.events(&query).await?;
+    if let (Some(name), []) = (&args.vm, &events[..]) {
+        one(client.vms().await?, name)?; // it may be misspelt
+    }
     if !args.follow {
         output.show(&Events(&events))?;
         return Ok(());

@@ -4,7 +4,7 @@ use anyhow::Result;
 use dynmem_api::Client;
 use dynmem_definition::NamePattern;
 
-use super::select::select;
+use super::select::{known, select};
 use crate::render::{Explanation, Explanations, Output};
 
 /// One VM in full; several in a sentence each.
@@ -12,7 +12,8 @@ pub(super) async fn run(names: &[NamePattern], client: &Client, output: &mut Out
     if let [name] = names
         && name.is_plain()
     {
-        return Ok(output.show(&Explanation(&client.explain(name.as_str()).await?))?);
+        let name = name.as_str();
+        return Ok(output.show(&Explanation(&known(client, name, client.explain(name).await).await?))?);
     }
     let mut explanations = Vec::new();
     for vm in select(client.vms().await?, names)? {

@@ -3,13 +3,14 @@
 use anyhow::Result;
 use dynmem_api::{Client, HistoryFormat, HistoryQuery};
 
+use super::select::known;
 use crate::{
     args::Span,
     render::{History, Output, now_unix_ms},
 };
 
 pub(super) async fn of_vm(name: &str, span: &Span, client: &Client, output: &mut Output) -> Result<()> {
-    let history = client.vm_history(name, &query(span)).await?;
+    let history = known(client, name, client.vm_history(name, &query(span)).await).await?;
     Ok(output.show(&History::of_vm(name, &history))?)
 }
 

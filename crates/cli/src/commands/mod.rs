@@ -7,7 +7,8 @@ use dynmem_api::Client;
 
 use crate::{
     args::{Cli, Command, Form, HostCommand, Shell},
-    render::{Host, Output},
+    man,
+    render::{Host, Output, printable},
 };
 
 mod advice;
@@ -56,6 +57,11 @@ pub(crate) async fn run(cli: Cli, form: Form) -> anyhow::Result<Outcome> {
         Command::Completion { shell } => {
             output.refuse_forms("a script comes")?;
             output.raw(&completion(shell))?;
+        }
+        Command::Man { folder } => {
+            output.refuse_forms("pages are written")?;
+            let count = man::write(&folder)?;
+            output.line(&format!("Wrote {count} pages to {}", printable(&folder.display().to_string())))?;
         }
     }
     Ok(Outcome::Done)

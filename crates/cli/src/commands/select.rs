@@ -1,7 +1,7 @@
 //! From names and patterns to the VMs they mean.
 
 use anyhow::bail;
-use dynmem_api::VmView;
+use dynmem_api::{Client, ClientError, VmView};
 use dynmem_definition::{NamePattern, nearest};
 
 /// The VMs that `names` mean, in the order of the names and each once; all of
@@ -37,6 +37,17 @@ pub(super) fn select(mut vms: Vec<VmView>, names: &[NamePattern]) -> anyhow::Res
 pub(super) fn one(vms: Vec<VmView>, name: &str) -> anyhow::Result<VmView> {
     let unknown = unknown(name, &vms);
     vms.into_iter().find(|vm| vm.name == name).ok_or_else(|| anyhow::anyhow!(unknown))
+}
+
+/// The answer about a VM of this name; if there is none, which one may be meant.
+pub(super) async fn known<T>(client: &Client, name: &str, answer: Result<T, ClientError>) -> anyhow::Result<T> {
+    match answer {
+        Err(ClientError::Refused(problem)) if problem.status == 404 => {
+            one(client.vms().await?, name)?;
+            Err(ClientError::Refused(problem).into())
+        }
+        answer => Ok(answer?),
+    }
 }
 
 fn nothing_matches(pattern: &NamePattern, vms: &[VmView]) -> String {

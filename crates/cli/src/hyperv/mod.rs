@@ -148,4 +148,4 @@ fn said(cmdlet: &Cmdlet, arguments: &Arguments) -> Result<(Vec<Line>, Vec<String
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -3,8 +3,8 @@ use clap::Parser;
 use super::*;
 use crate::args::Cli;
 
-fn words(line: &str) -> Vec<String> {
-    // As a shell parts them: quotes keep together, and vanish.
+/// The words of a line as a shell parts them: quotes keep together, and vanish.
+pub(crate) fn words(line: &str) -> Vec<String> {
     let (mut words, mut word, mut quote, mut is_word) = (Vec::new(), String::new(), None, false);
     for character in line.chars() {
         match (quote, character) {
