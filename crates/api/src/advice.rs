@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 /// A piece of advice about a VM or the host. It decides nothing: whoever knows
 /// better leaves it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct AdviceView {
     /// What it is about, in kebab-case: `no-swap`. Of each VM there is one of a
     /// kind at most; others may come.
@@ -19,6 +20,7 @@ pub struct AdviceView {
 
 /// How much a piece of advice matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Memory could be used better.

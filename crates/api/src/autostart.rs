@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// What becomes of a VM when its host has come up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct AutostartView {
     /// What is done with it.
@@ -34,6 +35,7 @@ impl fmt::Display for AutostartView {
 /// The body of `PATCH /v1/vms/{name}/autostart`. What is absent stays as it
 /// is. Taken in every state of the VM, for the next time the host comes up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct AutostartPatch {
     /// What is done with it.
@@ -41,6 +43,7 @@ pub struct AutostartPatch {
     pub autostart: Option<Autostart>,
     /// So long after the daemon's start, seconds, 0–86400.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(maximum = 86_400))]
     pub start_delay: Option<u32>,
 }
 

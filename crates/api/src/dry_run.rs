@@ -9,6 +9,7 @@ use crate::MemoryStatus;
 /// The query of a change that can be tried: `PATCH /v1/vms/{name}/memory`,
 /// `POST /v1/vms/{name}/start`, `POST /v1/vms`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
 #[serde(deny_unknown_fields, default)]
 pub struct ChangeQuery {
     /// Says what would happen, and changes nothing.
@@ -18,6 +19,7 @@ pub struct ChangeQuery {
 /// What would come of a change, if guests give and take what they are asked and
 /// need what they need now. Nothing was changed, written or told to anybody.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct DryRunView {
     /// Whether the change would be accepted.
     pub accepted: bool,
@@ -38,6 +40,7 @@ pub struct DryRunView {
 
 /// A VM whose memory would be another one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct DryRunVm {
     /// Its name.
     pub name: String,

@@ -12,6 +12,7 @@ pub const MAX_EVENTS: u32 = 1000;
 
 /// One entry of the durable log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct EventView {
     /// Rises with every event; never used twice.
     pub id: u64,
@@ -31,14 +32,16 @@ pub struct EventView {
 
 /// The query of `GET /v1/events`. The answer is always oldest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
 #[serde(deny_unknown_fields)]
 pub struct EventsQuery {
     /// Only what came after this id: the first `limit` of them. Without it,
     /// the newest `limit` events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<u64>,
-    /// How many at most: 1–[`MAX_EVENTS`], [`DEFAULT_EVENTS`] if absent.
+    /// How many at most: 1–1000, 100 if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", param(minimum = 1, maximum = 1000))]
     pub limit: Option<u32>,
     /// Only events of this VM.
     #[serde(default, skip_serializing_if = "Option::is_none")]

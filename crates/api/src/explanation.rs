@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 /// Why a VM has what it has, in a sentence and in figures: the answer of
 /// `GET /v1/vms/{name}/explanation`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ExplanationView {
     /// Its name.
     pub name: String,
@@ -60,6 +61,7 @@ pub struct ExplanationView {
 
 /// There is not enough for everybody.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ShortageView {
     /// What is shared by weight: `need` (what guests need now), `demand` (what
     /// they needed lately, on top), or `buffer` (on top of demand).
@@ -72,6 +74,7 @@ pub struct ShortageView {
 
 /// Another VM of those that share.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct SharerView {
     /// Its name.
     pub name: String,
@@ -87,6 +90,7 @@ pub struct SharerView {
 
 /// Memory on its way back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct OwedView {
     /// Who gives it.
     pub name: String,

@@ -17,6 +17,7 @@ const UNIX_S_MAX: u64 = 253_402_300_799;
 
 /// The query of `GET /v1/vms/{name}/history` and `GET /v1/host/history`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
 #[serde(deny_unknown_fields)]
 pub struct HistoryQuery {
     /// Where the span begins, in seconds since 1970-01-01 UTC. An hour before
@@ -27,17 +28,20 @@ pub struct HistoryQuery {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<u64>,
     /// Seconds from one point to the next. It gets wider where what is kept of
-    /// the span is, and where the answer would have more than
-    /// [`MAX_HISTORY_POINTS`]; the answer says what it is.
+    /// the span is, and where the answer would have more than 10500 points; the
+    /// answer says what it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", param(minimum = 1, maximum = 316_224_000_u32))]
     pub step: Option<u64>,
-    /// The form of the answer.
+    /// The form of the answer; `json` if absent.
+    #[cfg_attr(feature = "schema", param(inline))]
     #[serde(default)]
     pub format: HistoryFormat,
 }
 
 /// The form of an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum HistoryFormat {
     /// One document, with the events.
@@ -85,6 +89,7 @@ impl HistoryQuery {
 /// What a VM was: the answer of `GET /v1/vms/{name}/history`. A stretch in
 /// which it was off, or no daemon ran, has no point.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct VmHistory {
     /// Where the span begins, in seconds since 1970-01-01 UTC.
     pub from_unix_seconds: u64,
@@ -102,6 +107,7 @@ pub struct VmHistory {
 /// What the host was: the answer of `GET /v1/host/history`. A stretch in which
 /// no daemon ran has no point.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct HostHistory {
     /// Where the span begins, in seconds since 1970-01-01 UTC.
     pub from_unix_seconds: u64,
@@ -120,6 +126,7 @@ pub struct HostHistory {
 /// A VM in one step: averages, unless a name says otherwise. Sizes are rounded
 /// to 64 KiB.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct VmPoint {
     /// When the step begins, in milliseconds since 1970-01-01 UTC.
     pub time_unix_ms: u64,
@@ -161,6 +168,7 @@ pub struct VmPoint {
 /// The host in one step: averages, unless a name says otherwise. Sizes are
 /// rounded to 64 KiB.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct HostPoint {
     /// When the step begins, in milliseconds since 1970-01-01 UTC.
     pub time_unix_ms: u64,

@@ -9,6 +9,7 @@ use crate::AdviceView;
 
 /// The host's memory and who has it: the answer of `GET /v1/host`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct HostView {
     /// Memory that there is to lend, the reserve included.
@@ -78,6 +79,7 @@ pub struct HostView {
 
 /// Where the size of the host's reserve comes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum ReserveBy {
     /// 384 MiB, and 30 MiB for each GiB of memory.
@@ -91,6 +93,7 @@ pub enum ReserveBy {
 /// `{"state":"on","folder":"/sys/fs/cgroup/dynmem/…"}`, or
 /// `{"state":"unavailable","reason":"…"}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(tag = "state", rename_all = "lowercase")]
 pub enum MemoryLimits {
     /// They are not, as the settings want it.
@@ -99,6 +102,7 @@ pub enum MemoryLimits {
     /// Each has a memory group.
     On {
         /// The folder of the groups.
+        #[cfg_attr(feature = "schema", schema(value_type = String))]
         folder: PathBuf,
     },
     /// They should be, and can't.
@@ -110,12 +114,14 @@ pub enum MemoryLimits {
 
 /// Whether a VM can restart on a file where there is no memory for it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct HostPagingView {
     /// Whether this host can do it.
     pub possible: bool,
     /// Where the files are made, unless a VM has a folder of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
     pub folder: Option<PathBuf>,
     /// Why it is not possible, or what deserves attention; a sentence.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -124,6 +130,7 @@ pub struct HostPagingView {
 
 /// What was done for all VMs since the daemon was started.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct HostCounters {
     /// Memory given, in sum.
@@ -138,8 +145,10 @@ pub struct HostCounters {
 
 /// A definition that could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct DamagedDefinition {
     /// The file.
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
     pub path: PathBuf,
     /// What is wrong, and where.
     pub error: String,
@@ -147,6 +156,7 @@ pub struct DamagedDefinition {
 
 /// Who answers: `GET /v1/version`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct VersionView {
     /// The daemon's version, such as `0.1.0`.
     pub version: String,

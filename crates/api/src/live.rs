@@ -23,12 +23,13 @@ pub const LIVE_INTERVAL_MAX_MS: u32 = 60_000;
 
 /// The query of `GET /v1/live`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
 #[serde(deny_unknown_fields, default)]
 pub struct LiveQuery {
     /// Two changes are told with at least so many milliseconds between,
-    /// [`LIVE_INTERVAL_MIN_MS`]–[`LIVE_INTERVAL_MAX_MS`]; [`LIVE_INTERVAL_MS`]
-    /// if absent. Events are told at once.
+    /// 100–60000; 1000 if absent. Events are told at once.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", param(minimum = 100, maximum = 60_000))]
     pub interval_ms: Option<u32>,
 }
 
@@ -46,6 +47,7 @@ impl LiveQuery {
 
 /// The host and all VMs at one instant: the data of `event: snapshot`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct LiveSnapshot {
     /// The host.
     pub host: HostView,
@@ -55,6 +57,7 @@ pub struct LiveSnapshot {
 
 /// What has changed since what was told before: the data of `event: change`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct LiveChange {
     /// The host, whether it changed or not.
     pub host: HostView,

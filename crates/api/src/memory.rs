@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 /// Sizes are bytes or text such as `"512MB"`. The rules are checked on the
 /// whole that results, so fields that depend on each other change together.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct MemoryPatch {
     /// Whether memory moves at all.
@@ -17,12 +18,15 @@ pub struct MemoryPatch {
     pub dynamic: Option<bool>,
     /// Memory that the VM boots with, bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<dynmem_units::SizeText>))]
     pub startup: Option<Bytes>,
     /// Memory that a booted VM is always guaranteed, bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<dynmem_units::SizeText>))]
     pub minimum: Option<Bytes>,
     /// Memory that the VM never exceeds, bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<dynmem_units::SizeText>))]
     pub maximum: Option<Bytes>,
     /// Per cent of demand kept on top of demand, 5–2000.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -36,6 +40,7 @@ pub struct MemoryPatch {
     /// Where the smart paging file is made when it is needed; an empty path is
     /// the daemon's own place for such files.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
     pub smart_paging_folder: Option<PathBuf>,
 }
 

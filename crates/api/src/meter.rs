@@ -12,6 +12,7 @@ use crate::VmView;
 /// Only the time counts in which the VM holds memory and the daemon runs: a VM
 /// that is off has no average of zero.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct MeterView {
     /// When the period began, in milliseconds since 1970-01-01 UTC.
     pub since_unix_ms: u64,

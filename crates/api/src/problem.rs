@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 /// of `If-Match`, 413 too large, 500 the daemon's
 /// own fault, 503 shutting down.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Problem {
     /// A URI for the sort of problem; `about:blank` where the status says it.
     #[serde(rename = "type", default = "about_blank")]

@@ -8,12 +8,14 @@ pub const MAX_STOP_TIMEOUT_SECONDS: u32 = 3600;
 /// The body of `POST /v1/vms/{name}/stop`. An empty body is the default: ask
 /// the guest, and give it a minute.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct StopRequest {
     /// Ask or force.
     pub mode: StopMode,
-    /// How long a guest may take, seconds, 1–[`MAX_STOP_TIMEOUT_SECONDS`].
-    /// When they are over, the VM is switched off.
+    /// How long a guest may take, seconds, 1–3600. When they are over,
+    /// the VM is switched off.
+    #[cfg_attr(feature = "schema", schema(minimum = 1, maximum = 3600))]
     pub timeout_seconds: u32,
 }
 
@@ -37,6 +39,7 @@ impl StopRequest {
 
 /// Ask or force.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum StopMode {
     /// The guest is asked to power off (ACPI).

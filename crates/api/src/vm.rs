@@ -12,6 +12,7 @@ use crate::{AdviceView, AutostartView, MeterView};
 /// VM. A VM that is off has zero sizes and none of the optional fields that
 /// describe a running machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct VmView {
     /// Its name.
     pub name: String,
@@ -111,9 +112,11 @@ pub struct VmView {
     pub smart_paging: SmartPagingView,
     /// Unix socket of the serial console.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
     pub console_path: Option<PathBuf>,
     /// Unix socket of a QMP monitor for other tools.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
     pub monitor_path: Option<PathBuf>,
     /// QEMU's process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -134,6 +137,7 @@ pub struct VmView {
 
 /// What a VM does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum VmState {
     /// No machine and no memory.
@@ -186,6 +190,7 @@ impl fmt::Display for VmState {
 
 /// Whether a dynamic VM has the memory it needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum MemoryStatus {
     /// Demand and buffer are met.
@@ -215,6 +220,7 @@ impl fmt::Display for MemoryStatus {
 
 /// Who reports from inside the guest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum Integration {
     /// `dynmem-agent`: complete and immediate.
     #[serde(rename = "agent")]
@@ -249,6 +255,7 @@ impl fmt::Display for Integration {
 /// `{"state":"ok"}`, or
 /// `{"state":"frozen","reason":"The balloon does not move","since_seconds":12}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(tag = "state", rename_all = "lowercase")]
 pub enum DriverView {
     /// They do, or the VM is off.
@@ -267,6 +274,7 @@ pub enum DriverView {
 /// Something that is wrong with a guest:
 /// `{"kind":"stuck","since_seconds":12,"detail":"It does not move its memory: …"}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct TroubleView {
     /// What, in a word, as the event when it begins: `no-driver`, `stuck`,
     /// `pinned`, `silent`, `implausible`, `agent-refused`, `agent-floods`,
@@ -280,6 +288,7 @@ pub struct TroubleView {
 
 /// What a person set for a VM's memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct SettingsView {
     /// Whether memory moves at all.
     pub dynamic: bool,
@@ -298,6 +307,7 @@ pub struct SettingsView {
     /// Where the smart paging file is made when it is needed, if a person
     /// chose a place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
     pub smart_paging_folder: Option<PathBuf>,
 }
 
@@ -334,9 +344,11 @@ impl fmt::Display for SettingsView {
 
 /// The file that backs a restart when memory is short.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct SmartPagingView {
     /// Where it is or would be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
     pub path: Option<PathBuf>,
     /// Whether the VM runs on it now.
     pub in_use: bool,
@@ -357,6 +369,7 @@ pub struct SmartPagingView {
 
 /// What was done for a VM since it was started.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct VmCounters {
     /// Memory given, in sum.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 /// How a VM's demand is estimated from what its guest reports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum DemandModel {
     /// What can't be reclaimed cheaply, and what swapping and refaults say is
@@ -31,20 +32,24 @@ impl fmt::Display for DemandModel {
     }
 }
 
-/// The memory settings of one VM. Sizes are multiples of [`Bytes::BLOCK`].
+/// The memory settings of one VM. Sizes are multiples of 2 MiB.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct MemorySettings {
     /// Whether memory moves at all. A static VM holds `startup` always.
     pub dynamic: bool,
     /// Memory that the VM boots with.
     #[serde(with = "size_text")]
+    #[cfg_attr(feature = "schema", schema(value_type = dynmem_units::SizeText))]
     pub startup: Bytes,
     /// Memory that a booted VM is always guaranteed; at most `startup`.
     #[serde(with = "size_text")]
+    #[cfg_attr(feature = "schema", schema(value_type = dynmem_units::SizeText))]
     pub minimum: Bytes,
     /// Memory that the VM never exceeds; at least `startup`.
     #[serde(with = "size_text")]
+    #[cfg_attr(feature = "schema", schema(value_type = dynmem_units::SizeText))]
     pub maximum: Bytes,
     /// Per cent of demand kept on top of demand: 5–2000.
     pub buffer: Percent,
@@ -55,6 +60,7 @@ pub struct MemorySettings {
     /// Where the smart paging file is made when it is needed; the daemon's own
     /// place for such files by default. For the next restart.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
     pub smart_paging_folder: Option<PathBuf>,
 }
 

@@ -41,5 +41,6 @@ mod supervisor;
 mod systemd;
 mod views;
 
+pub use http::openapi;
 pub use instance::InstanceError;
 pub use serve::{Daemon, probe};

@@ -13,6 +13,7 @@ pub const START_DELAY_SECONDS_MAX: u32 = 86_400;
 /// then ends in what was there before it, and a VM that nobody had started
 /// takes nobody's memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Autostart {
     /// It stays off.

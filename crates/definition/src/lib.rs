@@ -36,6 +36,7 @@ pub use text::{DefinitionError, Problem};
 
 /// One VM.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct VmDefinition {
     /// 1–63 letters, digits, `-`, `_` and `.`, starting with a letter or digit.
@@ -45,9 +46,11 @@ pub struct VmDefinition {
     pub autostart: Autostart,
     /// So long after the daemon's start, in seconds: 0–86400.
     #[serde(default, skip_serializing_if = "is_zero")]
+    #[cfg_attr(feature = "schema", schema(maximum = 86_400))]
     pub start_delay: u32,
     /// Virtual processors, 1–255.
     #[serde(default = "one")]
+    #[cfg_attr(feature = "schema", schema(minimum = 1, maximum = 255))]
     pub vcpus: u32,
     /// KVM, emulation, or what works.
     #[serde(default)]
@@ -105,6 +108,7 @@ fn is_zero(number: &u32) -> bool {
 
 /// How the machine's processors run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Accelerator {
     /// KVM where it is proven to work, emulation otherwise.
@@ -119,16 +123,20 @@ pub enum Accelerator {
 /// What the machine boots: a kernel given directly, else firmware and disks.
 /// With both, the given firmware starts the given kernel, as QEMU does it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Boot {
     /// A firmware image instead of QEMU's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
     pub firmware: Option<PathBuf>,
     /// A Linux kernel to boot directly.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
     pub kernel: Option<PathBuf>,
     /// Its initial RAM disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
     pub initrd: Option<PathBuf>,
     /// Its command line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -143,9 +151,11 @@ impl Boot {
 
 /// A disk image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Disk {
     /// Its file, an absolute path.
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
     pub path: PathBuf,
     /// Its format.
     #[serde(default)]
@@ -157,6 +167,7 @@ pub struct Disk {
 
 /// Format of a disk image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum DiskFormat {
     /// QEMU's own.
@@ -168,6 +179,7 @@ pub enum DiskFormat {
 
 /// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(tag = "mode", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Network {
     /// QEMU's own network translation; needs no privileges.

@@ -16,6 +16,10 @@
 
 mod bytes;
 mod ratio;
+#[cfg(feature = "schema")]
+mod schema;
 
 pub use bytes::{Bytes, ParseBytesError};
 pub use ratio::{Percent, Weight, WeightError};
+#[cfg(feature = "schema")]
+pub use schema::SizeText;

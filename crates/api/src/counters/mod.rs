@@ -66,6 +66,7 @@ impl fmt::Display for CounterSet {
 
 /// What a counter's number counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = CounterUnit))]
 #[serde(rename_all = "lowercase")]
 pub enum Unit {
     /// Bytes; people read MB, which are 2²⁰ of them.

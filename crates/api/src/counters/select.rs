@@ -26,12 +26,13 @@ const NAMES_COMPARED_MAX: usize = 1000;
 
 /// The number of one counter at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct CounterSample {
     /// The counter's family.
     pub set: Cow<'static, str>,
     /// The counter.
     pub counter: Cow<'static, str>,
-    /// The VM; [`HOST_INSTANCE`] for the host.
+    /// The VM; `System Balancer` for the host.
     pub instance: String,
     /// The number, in base units: bytes, per cent, seconds.
     pub value: i64,
@@ -41,6 +42,7 @@ pub struct CounterSample {
 
 /// Counters at one moment: the answer of `GET /v1/counters`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct CountersView {
     /// When, in milliseconds since 1970-01-01 UTC.
     pub time_unix_ms: u64,
@@ -51,10 +53,11 @@ pub struct CountersView {
 
 /// The query of `GET /v1/counters`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
 #[serde(deny_unknown_fields)]
 pub struct CountersQuery {
     /// Which ones: words or paths with `*` and `?`, separated by commas, at most
-    /// [`PATTERNS_MAX`]. All counters if absent.
+    /// 32. All counters if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pattern: Option<String>,
 }

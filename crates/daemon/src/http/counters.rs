@@ -10,10 +10,20 @@ use dynmem_api::counters::{CountersQuery, CountersView, select};
 
 use super::{
     answer::{self, Answer, json, problem},
+    openapi::BadRequest,
     routes::Shared,
 };
 use crate::clock::unix_ms;
 
+/// Counters, now: every number that dynmem gives, or those that are asked for.
+#[utoipa::path(
+    get,
+    path = "/v1/counters",
+    operation_id = "get_counters",
+    tag = "host",
+    params(CountersQuery),
+    responses((status = 200, description = "Numbers in base units", body = CountersView), BadRequest)
+)]
 pub(super) async fn counters(
     State(shared): State<Shared>,
     query: Result<Query<CountersQuery>, QueryRejection>,

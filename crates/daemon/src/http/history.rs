@@ -5,12 +5,13 @@ use axum::{
     http::header,
     response::{IntoResponse, Response},
 };
-use dynmem_api::{HistoryFormat, HistoryQuery, history_csv};
+use dynmem_api::{HistoryFormat, HistoryQuery, HostHistory, VmHistory, history_csv};
 use dynmem_store::history::Subject;
 use serde::Serialize;
 
 use super::{
     answer::{Answer, json, problem},
+    openapi::{BadRequest, Failed, NoSuchVm, Unavailable, VmName},
     routes::Shared,
     vms::{Name, name_of},
 };
@@ -18,6 +19,18 @@ use crate::history::{host_history, vm_history};
 
 type Asked = Result<Query<HistoryQuery>, QueryRejection>;
 
+/// What a VM was: its memory over a span of time, and its events.
+#[utoipa::path(
+    get,
+    path = "/v1/vms/{name}/history",
+    operation_id = "get_vm_history",
+    tag = "vms",
+    params(VmName, HistoryQuery),
+    responses(
+        (status = 200, description = "Points in the order of time; as CSV a line of names and a line for each", content((VmHistory = "application/json"), (String = "text/csv"))),
+        BadRequest, NoSuchVm, Failed, Unavailable
+    )
+)]
 pub(super) async fn vm(State(shared): State<Shared>, name: Name, query: Asked) -> Answer<Response> {
     let (name, query) = (name_of(name)?, read(query)?);
     if shared.snapshots.borrow().vm(&name).is_none() {
@@ -34,6 +47,18 @@ pub(super) async fn vm(State(shared): State<Shared>, name: Name, query: Asked) -
     }
 }
 
+/// What the host was: its memory over a span of time, and all events.
+#[utoipa::path(
+    get,
+    path = "/v1/host/history",
+    operation_id = "get_host_history",
+    tag = "host",
+    params(HistoryQuery),
+    responses(
+        (status = 200, description = "Points in the order of time; as CSV a line of names and a line for each", content((HostHistory = "application/json"), (String = "text/csv"))),
+        BadRequest, Failed, Unavailable
+    )
+)]
 pub(super) async fn host(State(shared): State<Shared>, query: Asked) -> Answer<Response> {
     let query = read(query)?;
     let (span, series) = shared.history.ask(Subject::Host, &query).await?;

@@ -27,6 +27,7 @@ use tokio::{
 
 use super::{
     answer::{Answer, problem, query},
+    openapi::{BadRequest, Unavailable},
     routes::Shared,
 };
 use crate::{log::Told, supervisor::Snapshot};
@@ -36,6 +37,22 @@ pub(super) const STREAMS_MAX: usize = 128;
 /// A stream that has nothing to say says so.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
+/// The host and its VMs as they change, and events as they happen, as server-sent events without end.
+///
+/// First comes `event: snapshot`, whose data is a `LiveSnapshot`; then `event: change` with a `LiveChange` whenever
+/// something has changed, and `event: event` with an `EventView` as it is written. Other names may come. A comment says
+/// every 15 s that there is nothing to tell. There are at most 128 such streams.
+#[utoipa::path(
+    get,
+    path = "/v1/live",
+    operation_id = "watch",
+    tag = "host",
+    params(LiveQuery),
+    responses(
+        (status = 200, description = "Server-sent events", body = String, content_type = "text/event-stream"),
+        BadRequest, Unavailable
+    )
+)]
 pub(super) async fn live(
     State(shared): State<Shared>,
     asked: Result<Query<LiveQuery>, QueryRejection>,

@@ -26,6 +26,14 @@ use crate::{internals::Internals, supervisor::Snapshot};
 /// Prometheus' own text format.
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
+/// All counters, and the daemon's own numbers, for Prometheus.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    operation_id = "get_metrics",
+    tag = "host",
+    responses((status = 200, description = "Prometheus' text format", body = String, content_type = "text/plain"))
+)]
 pub(super) async fn metrics(State(shared): State<Shared>) -> Response {
     let snapshot = Arc::clone(&shared.snapshots.borrow());
     // It is in memory, and takes some microseconds.

@@ -14,10 +14,12 @@ mod history;
 mod live;
 mod meter;
 mod metrics;
+mod openapi;
 mod routes;
 mod serve;
 mod stall;
 mod vms;
 
+pub use openapi::openapi;
 pub(crate) use routes::{Shared, router};
 pub(crate) use serve::serve;

@@ -8,14 +8,17 @@ use axum::{
     http::{Method, Uri},
     middleware::from_fn,
     response::Json,
-    routing::{delete, get, patch, post},
 };
 use dynmem_api::{EventView, EventsQuery, HostView, VersionView};
 use tokio::sync::{Semaphore, watch};
+use utoipa::{OpenApi as _, openapi::OpenApi as Document};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     answer::{self, Answer, Refusal, json, no_query, problem},
-    counters, history, live, meter, metrics, vms,
+    counters, history, live, meter, metrics,
+    openapi::{self, BadRequest, Description, Failed, Unavailable},
+    vms,
 };
 use crate::{
     history::HistoryReader,
@@ -53,33 +56,39 @@ impl Shared {
 }
 
 pub(crate) fn router(shared: Shared) -> Router {
+    described().0.fallback(no_such_path).method_not_allowed_fallback(no_such_method).with_state(shared)
+}
+
+/// The routes, and what they are.
+pub(super) fn described() -> (Router<Shared>, Document) {
     // Those that take a query, and those that take none.
-    let queried = Router::new()
-        .route("/v1/vms", post(vms::create))
-        .route("/v1/vms/{name}/start", post(vms::start))
-        .route("/v1/vms/{name}/memory", patch(vms::set_memory))
-        .route("/metrics", get(metrics::metrics))
-        .route("/v1/counters", get(counters::counters))
-        .route("/v1/events", get(events))
-        .route("/v1/vms/{name}/history", get(history::vm))
-        .route("/v1/host/history", get(history::host))
-        .route("/v1/live", get(live::live));
-    let plain = Router::new()
-        .route("/v1/version", get(version))
-        .route("/v1/host", get(host))
-        .route("/v1/vms", get(vms::vms))
-        .route("/v1/vms/{name}", get(vms::vm).delete(vms::delete))
-        .route("/v1/vms/{name}/explanation", get(vms::explanation))
-        .route("/v1/vms/{name}/stop", post(vms::stop))
-        .route("/v1/vms/{name}/restart", post(vms::restart))
-        .route("/v1/vms/{name}/pause", post(vms::pause))
-        .route("/v1/vms/{name}/resume", post(vms::resume))
-        .route("/v1/vms/{name}/save", post(vms::save))
-        .route("/v1/vms/{name}/saved", delete(vms::discard))
-        .route("/v1/vms/{name}/autostart", patch(vms::set_autostart))
+    let queried = OpenApiRouter::new()
+        .routes(routes!(vms::create))
+        .routes(routes!(vms::start))
+        .routes(routes!(vms::set_memory))
+        .routes(routes!(metrics::metrics))
+        .routes(routes!(counters::counters))
+        .routes(routes!(events))
+        .routes(routes!(history::vm))
+        .routes(routes!(history::host))
+        .routes(routes!(live::live));
+    let plain = OpenApiRouter::new()
+        .routes(routes!(openapi::describe))
+        .routes(routes!(version))
+        .routes(routes!(host))
+        .routes(routes!(vms::vms))
+        .routes(routes!(vms::vm, vms::delete))
+        .routes(routes!(vms::explanation))
+        .routes(routes!(vms::stop))
+        .routes(routes!(vms::restart))
+        .routes(routes!(vms::pause))
+        .routes(routes!(vms::resume))
+        .routes(routes!(vms::save))
+        .routes(routes!(vms::discard))
+        .routes(routes!(vms::set_autostart))
         .merge(meter::routes())
         .route_layer(from_fn(no_query));
-    queried.merge(plain).fallback(no_such_path).method_not_allowed_fallback(no_such_method).with_state(shared)
+    OpenApiRouter::with_openapi(Description::openapi()).merge(queried).merge(plain).split_for_parts()
 }
 
 async fn no_such_path(uri: Uri) -> Refusal {
@@ -92,14 +101,39 @@ async fn no_such_method(method: Method, uri: Uri) -> Refusal {
     problem(405, format!("{path} does not take {method}"))
 }
 
+/// The daemon's version.
+#[utoipa::path(
+    get,
+    path = "/v1/version",
+    operation_id = "get_version",
+    tag = "daemon",
+    responses((status = 200, description = "The version", body = VersionView), BadRequest)
+)]
 async fn version() -> Json<VersionView> {
     json(VersionView { version: env!("CARGO_PKG_VERSION").to_owned() })
 }
 
+/// The host's memory, and who has it.
+#[utoipa::path(
+    get,
+    path = "/v1/host",
+    operation_id = "get_host",
+    tag = "host",
+    responses((status = 200, description = "The host", body = HostView), BadRequest)
+)]
 async fn host(State(shared): State<Shared>) -> Json<HostView> {
     json(shared.snapshots.borrow().host.clone())
 }
 
+/// What happened, oldest first.
+#[utoipa::path(
+    get,
+    path = "/v1/events",
+    operation_id = "list_events",
+    tag = "host",
+    params(EventsQuery),
+    responses((status = 200, description = "Events", body = Vec<EventView>), BadRequest, Failed, Unavailable)
+)]
 async fn events(
     State(shared): State<Shared>,
     query: Result<Query<EventsQuery>, QueryRejection>,
@@ -107,4 +141,21 @@ async fn events(
     let query = answer::query(query)?;
     query.checked_limit().map_err(|rule| problem(400, rule))?;
     Ok(json(shared.events.query(query).await?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_route_is_described() {
+        let (router, description) = described();
+        let words = format!("{router:?}");
+        let (words, _) = words.split_once("fallback_router").expect("a router shows its routes");
+        let served: BTreeSet<_> = words.split('"').filter(|word| word.starts_with('/')).collect();
+        let described: BTreeSet<_> = description.paths.paths.keys().map(String::as_str).collect();
+        assert_eq!(served, described, "routes come by routes!(…), not by .route(…)");
+    }
 }
