@@ -18,7 +18,7 @@ pub struct ChangeQuery {
 
 /// What would come of a change, if guests give and take what they are asked and
 /// need what they need now. Nothing was changed, written or told to anybody.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct DryRunView {
     /// Whether the change would be accepted.
@@ -39,7 +39,7 @@ pub struct DryRunView {
 }
 
 /// A VM whose memory would be another one.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct DryRunVm {
     /// Its name.

@@ -11,7 +11,7 @@ pub const DEFAULT_EVENTS: u32 = 100;
 pub const MAX_EVENTS: u32 = 1000;
 
 /// One entry of the durable log.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct EventView {
     /// Rises with every event; never used twice.

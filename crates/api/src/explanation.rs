@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// Why a VM has what it has, in a sentence and in figures: the answer of
 /// `GET /v1/vms/{name}/explanation`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ExplanationView {
     /// Its name.

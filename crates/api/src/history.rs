@@ -125,7 +125,7 @@ pub struct HostHistory {
 
 /// A VM in one step: averages, unless a name says otherwise. Sizes are rounded
 /// to 64 KiB.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct VmPoint {
     /// When the step begins, in milliseconds since 1970-01-01 UTC.
@@ -167,7 +167,7 @@ pub struct VmPoint {
 
 /// The host in one step: averages, unless a name says otherwise. Sizes are
 /// rounded to 64 KiB.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct HostPoint {
     /// When the step begins, in milliseconds since 1970-01-01 UTC.

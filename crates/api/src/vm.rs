@@ -11,7 +11,7 @@ use crate::{AdviceView, AutostartView, MeterView};
 /// One VM: the answer of `GET /v1/vms/{name}` and of everything that changes a
 /// VM. A VM that is off has zero sizes and none of the optional fields that
 /// describe a running machine.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct VmView {
     /// Its name.
@@ -136,11 +136,12 @@ pub struct VmView {
 }
 
 /// What a VM does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum VmState {
     /// No machine and no memory.
+    #[default]
     Off,
     /// Memory is made available and QEMU launched.
     Starting,
@@ -287,7 +288,7 @@ pub struct TroubleView {
 }
 
 /// What a person set for a VM's memory.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct SettingsView {
     /// Whether memory moves at all.

@@ -141,6 +141,12 @@ fn sizes_are_numbers_words_are_enumerated_and_requests_are_closed() {
     assert_eq!(schemas["SizeText"]["type"], serde_json::json!(["integer", "string"]));
     let states = schemas["VmState"]["enum"].as_array().expect("words");
     assert!(schemas["VmState"]["type"] == "string" && states.len() == 9 && states.contains(&"running".into()));
+    let always = |name: &str, field: &str| schemas[name]["required"].as_array().expect("names").contains(&field.into());
+    assert!(always("HostView", "memory_bytes") && always("VmView", "counters") && always("VmPoint", "demand_bytes"));
+    assert!(!always("HostView", "advice") && !always("VmView", "pid") && !always("Problem", "instance"));
+    let of = |name: &str, field: &str| schemas[name]["properties"][field].clone();
+    assert!(of("VmPoint", "demand_bytes").to_string().contains("null"), "nothing before its guest reports");
+    assert!(of("VmView", "pid")["type"] == "integer" && of("VmView", "resident_bytes")["$ref"].is_string());
     for (path, method, operation) in operations(&description) {
         let Some(body) = operation.get("requestBody") else { continue };
         let (mut bodies, mut seen) = (vec![body], BTreeSet::new());

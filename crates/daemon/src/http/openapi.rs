@@ -23,6 +23,7 @@ use utoipa::{
 
 use super::routes::described;
 
+mod answers;
 mod finish;
 
 /// What is of no one route.

@@ -10,6 +10,8 @@ use utoipa::openapi::{
     schema::{AdditionalProperties, OneOf, SchemaType, Type},
 };
 
+use super::answers;
+
 /// Requests that refuse unknown fields, and are not derived so because they
 /// have variants.
 const CLOSED: [&str; 1] = ["Network"];
@@ -17,7 +19,11 @@ const CLOSED: [&str; 1] = ["Network"];
 /// Mends the whole.
 pub(super) fn finish(document: &mut OpenApi) {
     document.paths.paths.values_mut().flat_map(operations).for_each(operation);
-    for (name, schema) in document.components.iter_mut().flat_map(|components| &mut components.schemas) {
+    let Some(components) = &mut document.components else { return };
+    for (name, emptiest) in answers::emptiest() {
+        components.schemas.get_mut(&*name).into_iter().for_each(|schema| answers::always(schema, &emptiest));
+    }
+    for (name, schema) in &mut components.schemas {
         structure(schema, CLOSED.contains(&name.as_str()));
     }
 }
@@ -47,7 +53,7 @@ fn is_null(schema: &RefOr<Schema>) -> bool {
     matches!(schema, RefOr::T(Schema::Object(object)) if object.schema_type == SchemaType::Type(Type::Null))
 }
 
-fn never_null(schema: &mut RefOr<Schema>) {
+pub(super) fn never_null(schema: &mut RefOr<Schema>) {
     match schema {
         RefOr::T(Schema::OneOf(OneOf { items, .. })) => {
             items.retain(|form| !is_null(form));
