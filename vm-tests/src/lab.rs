@@ -94,6 +94,11 @@ impl Lab {
         &self.client
     }
 
+    /// Where the API is.
+    pub fn socket(&self) -> PathBuf {
+        self.root().join("dynmem.sock")
+    }
+
     /// What the daemon was told.
     pub fn options(&self) -> &LabOptions {
         &self.options
@@ -288,7 +293,7 @@ impl Lab {
              [qemu]\nuser = \"{qemu_user}\"\n\n[host]\nmemory = \"{memory}\"\nreserve = \"{reserve}\"\ncgroup = \"{groups}\"\n",
             groups = cleanup::group_name(self.root()),
             state = self.state_dir().display(),
-            socket = self.client.socket().display(),
+            socket = self.socket().display(),
         )
     }
 }

@@ -4,7 +4,7 @@
 //! people and programs; requests ([`MemoryPatch`], [`AutostartPatch`], [`StopRequest`],
 //! [`EventsQuery`], and `VmDefinition` of `dynmem-definition`) come back. A
 //! refusal is a [`Problem`]. [`Client`] speaks all of it over the daemon's
-//! Unix socket. Sizes are whole bytes in fields that end in `_bytes`;
+//! Unix socket or, with the feature `tls`, from another machine. Sizes are whole bytes in fields that end in `_bytes`;
 //! requests also accept text such as `"512MB"`.
 //!
 //! A [`SettingsTag`] stands for a VM's settings: a change can say which ones it
@@ -28,10 +28,14 @@ mod meter;
 mod problem;
 mod stop;
 mod tag;
+#[cfg(feature = "tls")]
+mod token;
 mod vm;
 
 pub use advice::{AdviceView, Severity};
 pub use autostart::{AutostartPatch, AutostartView};
+#[cfg(feature = "tls")]
+pub use client::RemoteError;
 pub use client::{Client, ClientError, LiveStream, MAX_RESPONSE_BYTES};
 pub use dry_run::{ChangeQuery, DryRunView, DryRunVm};
 pub use event::{DEFAULT_EVENTS, EventView, EventsQuery, MAX_EVENTS};
@@ -49,6 +53,8 @@ pub use meter::{MeterPool, MeterView};
 pub use problem::Problem;
 pub use stop::{MAX_STOP_TIMEOUT_SECONDS, StopMode, StopRequest};
 pub use tag::{IfMatch, SettingsTag};
+#[cfg(feature = "tls")]
+pub use token::{NewToken, TokenDigest, TokenEntry, TokenRole};
 pub use vm::{
     DriverView, Integration, MemoryStatus, SettingsView, SmartPagingView, TroubleView, VmCounters, VmState, VmView,
 };
@@ -57,3 +63,14 @@ pub use vm::{
 pub const DEFAULT_SOCKET: &str = "/run/dynmem/dynmem.sock";
 /// The environment variable that names another socket.
 pub const SOCKET_VARIABLE: &str = "DYNMEM_SOCKET";
+/// Where the daemon listens for other machines unless it is told otherwise.
+pub const DEFAULT_PORT: u16 = 7473;
+/// The environment variable that names a daemon on another machine,
+/// `https://HOST:PORT`.
+pub const URL_VARIABLE: &str = "DYNMEM_URL";
+/// The environment variable with the secret of a token.
+pub const TOKEN_VARIABLE: &str = "DYNMEM_TOKEN";
+/// The environment variable that names a file with the secret of a token.
+pub const TOKEN_FILE_VARIABLE: &str = "DYNMEM_TOKEN_FILE";
+/// The environment variable that names the certificate of the CA to trust.
+pub const CA_VARIABLE: &str = "DYNMEM_CA";

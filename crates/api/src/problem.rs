@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 /// Why a request was refused, as `application/problem+json` (RFC 9457).
 ///
-/// Status codes: 400 malformed or a rule broken, 404 unknown VM, 409 wrong
+/// Status codes: 400 malformed or a rule broken, 401 no token or a wrong one, 403 a token of a
+/// lesser role (both over TCP only), 404 unknown VM, 409 wrong
 /// state, duplicate name or not enough memory, 412 settings that are not those
 /// of `If-Match`, 413 too large, 500 the daemon's
 /// own fault, 503 shutting down.
@@ -37,6 +38,8 @@ impl Problem {
     pub fn new(status: u16, detail: impl Into<String>) -> Self {
         let title = match status {
             400 => "Bad request",
+            401 => "Token needed",
+            403 => "Not allowed",
             404 => "Not found",
             405 => "Method not allowed",
             408 => "Too slow",

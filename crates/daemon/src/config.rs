@@ -5,6 +5,7 @@
 //! is settled by [`HostSection::settle`] and [`QemuSection::settle`].
 
 mod qemu;
+mod tcp;
 
 use std::{
     fmt, fs, io,
@@ -17,6 +18,7 @@ use dynmem_units::Bytes;
 use serde::{Deserialize, Deserializer, de};
 
 pub use qemu::{QemuSection, QemuUser};
+pub use tcp::TcpSection;
 
 /// Where the settings are unless `--config` says otherwise.
 pub const DEFAULT_FILE: &str = "/etc/dynmem/dynmemd.toml";
@@ -41,6 +43,8 @@ pub struct Config {
     pub host: HostSection,
     /// Who QEMU runs as.
     pub qemu: QemuSection,
+    /// Where the HTTP API listens for other machines; `None` for nowhere.
+    pub tcp: Option<TcpSection>,
 }
 
 impl Default for Config {
@@ -52,6 +56,7 @@ impl Default for Config {
             accelerator: Accelerator::default(),
             host: HostSection::default(),
             qemu: QemuSection::default(),
+            tcp: None,
         }
     }
 }

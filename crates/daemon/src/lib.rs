@@ -41,6 +41,6 @@ mod supervisor;
 mod systemd;
 mod views;
 
-pub use http::openapi;
+pub use http::{AccessError, Reload, openapi};
 pub use instance::InstanceError;
 pub use serve::{Daemon, probe};

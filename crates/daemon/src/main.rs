@@ -4,7 +4,7 @@ use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::Parser;
-use dynmem_daemon::{Daemon, config::Config, probe};
+use dynmem_daemon::{Daemon, Reload, config::Config, probe};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -48,11 +48,28 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let outcome = runtime.block_on(async {
         let stop = stop_signal()?;
         let hypervisor = probe(&config).await?;
-        Daemon::prepare(&config, hypervisor).await?.serve(stop).await;
+        let mut hangup = signal(SignalKind::hangup()).context("Could not listen for SIGHUP")?;
+        let daemon = Daemon::prepare(&config, hypervisor).await?;
+        let reload = daemon.reload();
+        tokio::spawn(async move {
+            while hangup.recv().await.is_some() {
+                reload_access(reload.as_ref());
+            }
+        });
+        daemon.serve(stop).await;
         Ok(())
     });
     runtime.shutdown_background();
     outcome
+}
+
+/// What SIGHUP does.
+fn reload_access(reload: Option<&Reload>) {
+    match reload.map(Reload::reload) {
+        None => tracing::info!("There is nothing to read again: the API is not served over TCP"),
+        Some(Ok(())) => tracing::info!("Certificate and tokens were read again"),
+        Some(Err(error)) => tracing::error!("Certificate and tokens are those from before: {error}"),
+    }
 }
 
 /// Waits for SIGTERM or SIGINT.

@@ -1,6 +1,8 @@
 //! [`Daemon`]: everything put together, from the settings to the last word.
 
-use std::{collections::BTreeMap, future::Future, path::Path, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{
+    collections::BTreeMap, future::Future, net::SocketAddr, path::Path, sync::Arc, thread::JoinHandle, time::Duration,
+};
 
 use anyhow::{Context as _, anyhow};
 use dynmem_api::{DamagedDefinition, HostPagingView, MemoryLimits};
@@ -22,7 +24,8 @@ use crate::{
     config::{AutoSize, BackendKind, Config, QemuUser},
     fact::FACTS_MAX,
     groups::Groups,
-    history, host, http,
+    history, host,
+    http::{self, Reload},
     instance::{ApiSocket, StateLock},
     log::{self, Log},
     paging, saved,
@@ -57,6 +60,8 @@ pub async fn probe(config: &Config) -> anyhow::Result<Hypervisor> {
 pub struct Daemon {
     supervisor: Supervisor,
     socket: ApiSocket,
+    /// Where clients on other machines come to.
+    tcp: Option<http::TcpApi>,
     shared: http::Shared,
     facts: mpsc::Sender<crate::fact::Fact>,
     /// The threads that keep the history and the events: the one writes to the
@@ -93,6 +98,7 @@ impl Daemon {
         let history_log = log.another();
         // Before anybody is touched: with the socket taken, this is not our place.
         let socket = ApiSocket::bind(&config.socket)?;
+        let tcp = open_tcp(config).await?;
         tell_start(&mut log, host_config, &hypervisor); // whoever waits for this can connect
         let (advice, advised) = watch::channel(Arc::default());
         let Supervised { supervisor, commands, snapshots, facts, groups } =
@@ -101,16 +107,33 @@ impl Daemon {
             .context("Could not start the history's thread")?;
         let shared = http::Shared::new(commands, snapshots, events, history);
         let threads = [history_thread, log_thread];
-        Ok(Self { supervisor, socket, shared, facts, threads, reader, groups, _lock: lock })
+        Ok(Self { supervisor, socket, tcp, shared, facts, threads, reader, groups, _lock: lock })
+    }
+
+    /// Where the API is served over TCP, if it is.
+    pub fn tcp_address(&self) -> Option<SocketAddr> {
+        self.tcp.as_ref().and_then(http::TcpApi::address)
+    }
+
+    /// What reads certificates and tokens again, if there are any.
+    pub fn reload(&self) -> Option<Reload> {
+        self.tcp.as_ref().map(http::TcpApi::reload)
     }
 
     /// Serves until `stop`. Machines go on running.
     pub async fn serve(self, stop: impl Future<Output = ()>) {
-        let Self { supervisor, socket, shared, facts, threads, reader, groups, _lock } = self;
+        let Self { supervisor, socket, tcp, shared, facts, threads, reader, groups, _lock } = self;
         let sampling = tokio::spawn(history::watch(shared.snapshots.clone(), shared.history.clone()));
         let watching = tokio::spawn(host::watch(reader, groups, facts));
         let (stopping, stopped) = watch::channel(false);
-        let mut serving = Box::pin(http::serve(socket.listener(), http::router(shared), stopped));
+        let router = http::router(shared);
+        let mut serving = Box::pin(async {
+            let local = http::serve(socket.listener(), router.clone(), stopped.clone());
+            match &tcp {
+                Some(tcp) => drop(tokio::join!(local, http::serve_tcp(tcp, router, stopped))),
+                None => local.await,
+            }
+        });
         systemd::notify(systemd::READY);
         tokio::select! {
             () = supervisor.run() => tracing::error!("the supervisor ended by itself"),
@@ -128,6 +151,15 @@ impl Daemon {
         // Nobody is left who could write: the threads end.
         let _ = tokio::task::spawn_blocking(move || threads.map(JoinHandle::join)).await;
     }
+}
+
+/// The API over TCP, if the settings want it.
+async fn open_tcp(config: &Config) -> anyhow::Result<Option<http::TcpApi>> {
+    let Some(section) = &config.tcp else { return Ok(None) };
+    let api = http::TcpApi::open(section).await?;
+    let address = api.address().unwrap_or(section.listen);
+    tracing::info!("The API is served on https://{address} to those who have a token");
+    Ok(Some(api))
 }
 
 /// What daemons before this one kept of VMs, and in which boot of the host this

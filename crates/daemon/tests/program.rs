@@ -165,3 +165,14 @@ fn the_service_manager_is_told_when_it_serves() {
     std::os::unix::net::UnixStream::connect(folder.path("s.sock")).expect("and serves by then");
     drop(running);
 }
+
+#[test]
+fn sighup_ends_nothing() {
+    let folder = Folder::new();
+    let settings = folder.settings("c.toml", "state", "s.sock");
+    let mut running = Running::start(&settings, &folder.path("s.sock"));
+    running.signal(Signal::HUP);
+    running.signal(Signal::TERM);
+    let status = running.0.wait().expect("it ends");
+    assert_eq!(status.code(), Some(0), "by the second signal, in order");
+}

@@ -80,11 +80,8 @@ async fn a_machine_that_dies_while_it_pages_leaves_nothing() -> Result<()> {
 
 /// What the command says.
 fn dynmem(lab: &Lab, arguments: &[&str]) -> Result<String> {
-    let output = Command::new(lab.options().binaries.dynmem()?)
-        .arg("--socket")
-        .arg(lab.client().socket())
-        .args(arguments)
-        .output()?;
+    let output =
+        Command::new(lab.options().binaries.dynmem()?).arg("--socket").arg(lab.socket()).args(arguments).output()?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     ensure!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
     Ok(said)

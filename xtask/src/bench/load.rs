@@ -101,9 +101,9 @@ async fn measure(size: Size) -> Result<Figures> {
     let (ticks, elapsed) = (own_ticks(pid)?.saturating_sub(before), began.elapsed());
     let mut streams = JoinSet::new();
     for _ in 0..STREAMS {
-        streams.spawn(look_on(lab.client().socket().to_owned()));
+        streams.spawn(look_on(lab.socket()));
     }
-    let mut took = ask_often(lab.client().socket(), size.measure).await?;
+    let mut took = ask_often(&lab.socket(), size.measure).await?;
     if let Some(ended) = streams.try_join_next() {
         ended??;
     }

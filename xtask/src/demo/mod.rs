@@ -90,11 +90,7 @@ async fn perform(options: &Options, image: &Image) -> Result<Outcome> {
     let binaries = Binaries::in_folder(Profile::Dev.folder());
     let mut lab = Lab::start(LabOptions::with_pool(POOL, binaries.clone())).await?;
     let root = lab.root().to_owned();
-    eprintln!(
-        "In another terminal: {} --socket {} watch",
-        binaries.dynmem()?.display(),
-        lab.client().socket().display()
-    );
+    eprintln!("In another terminal: {} --socket {} watch", binaries.dynmem()?.display(), lab.socket().display());
     let observer = Observer::start(&lab, &NAMES);
     let screen = Screen::start(observer.latest(), !options.check);
     let mut play = Play {

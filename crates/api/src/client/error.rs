@@ -21,40 +21,50 @@ pub enum ClientError {
         socket: PathBuf,
     },
     /// Anything else that keeps us from connecting.
-    #[error("Could not connect to {socket}: {source}")]
+    #[error("Could not connect to {at}: {source}")]
     Connect {
-        /// The socket.
-        socket: PathBuf,
+        /// The socket, or the URL.
+        at: String,
         /// The system's reason.
         source: io::Error,
     },
+    /// Somebody answers who can't show that he is the daemon.
+    #[error(
+        "The certificate of {at} is not trusted: {reason}. Name the CA that it is from with --ca or DYNMEM_CA, and a host that it is for"
+    )]
+    Untrusted {
+        /// The URL.
+        at: String,
+        /// What is wrong with the certificate.
+        reason: String,
+    },
     /// The connection ended early or does not speak HTTP.
-    #[error("The connection to {socket} broke: {source}. The request may have been carried out")]
+    #[error("The connection to {at} broke: {source}. The request may have been carried out")]
     Broken {
-        /// The socket.
-        socket: PathBuf,
+        /// The socket, or the URL.
+        at: String,
         /// What the transport says.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// No answer in time.
-    #[error("{socket} gave no answer within {seconds} s. The request may still be carried out")]
+    #[error("{at} gave no answer within {seconds} s. The request may still be carried out")]
     TimedOut {
-        /// The socket.
-        socket: PathBuf,
+        /// The socket, or the URL.
+        at: String,
         /// How long we waited.
         seconds: u64,
     },
     /// An answer above [`MAX_RESPONSE_BYTES`].
-    #[error("{socket} answered with more than {MAX_RESPONSE_BYTES} bytes: is it dynmemd's socket?")]
+    #[error("{at} answered with more than {MAX_RESPONSE_BYTES} bytes: is it dynmemd?")]
     TooLarge {
-        /// The socket.
-        socket: PathBuf,
+        /// The socket, or the URL.
+        at: String,
     },
     /// An answer that is not what this call gives.
-    #[error("{socket} gave an answer that is not understood ({status}): {reason}. Is it dynmemd's, of this version?")]
+    #[error("{at} gave an answer that is not understood ({status}): {reason}. Is it dynmemd's, of this version?")]
     Garbage {
-        /// The socket.
-        socket: PathBuf,
+        /// The socket, or the URL.
+        at: String,
         /// The HTTP status of the answer.
         status: u16,
         /// What is wrong with it.
@@ -68,6 +78,9 @@ pub enum ClientError {
 impl ClientError {
     /// True if no daemon could be asked at all, so that nothing was done.
     pub fn is_unreachable(&self) -> bool {
-        matches!(self, Self::NotRunning { .. } | Self::PermissionDenied { .. } | Self::Connect { .. })
+        matches!(
+            self,
+            Self::NotRunning { .. } | Self::PermissionDenied { .. } | Self::Connect { .. } | Self::Untrusted { .. }
+        )
     }
 }

@@ -1,6 +1,6 @@
 //! One request, one bounded answer within a deadline.
 
-use std::{io, pin::Pin, time::Duration};
+use std::{io, path::Path, pin::Pin, time::Duration};
 
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::{
@@ -11,13 +11,22 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::{net::UnixStream, time};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::UnixStream,
+    time,
+};
 
-use super::{Client, ClientError, MAX_RESPONSE_BYTES};
+use super::{Client, ClientError, MAX_RESPONSE_BYTES, Place};
 use crate::{Problem, SettingsTag};
 
+/// Bytes that go both ways.
+pub(super) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for S {}
+
 /// The bytes to and from a daemon.
-type Stream = TokioIo<UnixStream>;
+type Stream = TokioIo<Box<dyn Duplex>>;
 /// What moves them.
 pub(super) type Wire = http1::Connection<Stream, Full<Chunk>>;
 /// An answer that goes on.
@@ -43,12 +52,16 @@ impl Question {
         Self { body: serde_json::to_vec(body).expect("requests are plain data"), ..self }
     }
 
-    fn request(self) -> Result<Request<Full<Chunk>>, hyper::http::Error> {
+    /// For the daemon at `place`.
+    fn request(self, place: &Place) -> Result<Request<Full<Chunk>>, hyper::http::Error> {
         let mut request = Request::builder()
             .method(self.method)
             .uri(self.path)
-            .header(header::HOST, "dynmem")
+            .header(header::HOST, place.authority())
             .header(header::CONTENT_TYPE, "application/json");
+        if let Some(authorization) = place.authorization() {
+            request = request.header(header::AUTHORIZATION, authorization);
+        }
         if let Some(tag) = self.if_match {
             request = request.header(header::IF_MATCH, tag.to_string());
         }
@@ -89,7 +102,7 @@ impl Client {
     /// otherwise.
     pub(super) async fn exchange(&self, question: Question) -> Result<Answered, ClientError> {
         let patience = question.patience;
-        let request = question.request().map_err(|error| self.broken(error))?;
+        let request = question.request(&self.place).map_err(|error| self.broken(error))?;
         let answer = time::timeout(patience, self.send(request)).await.map_err(|_| self.timed_out(patience))??;
         if answer.status.is_success() { Ok(answer) } else { Err(self.refused(&answer)) }
     }
@@ -114,7 +127,7 @@ impl Client {
     /// A success whose body goes on, and the connection that brings it.
     pub(super) async fn open(&self, question: Question) -> Result<Opened, ClientError> {
         let patience = question.patience;
-        let request = question.request().map_err(|error| self.broken(error))?;
+        let request = question.request(&self.place).map_err(|error| self.broken(error))?;
         let opened = async {
             let (mut sender, connection) = self.connect().await?;
             let mut connection = Box::pin(connection);
@@ -141,7 +154,13 @@ impl Client {
     }
 
     async fn connect(&self) -> Result<(http1::SendRequest<Full<Chunk>>, Wire), ClientError> {
-        let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.unreachable(error))?;
+        let stream: Box<dyn Duplex> = match &self.place {
+            Place::Socket(socket) => {
+                Box::new(UnixStream::connect(socket).await.map_err(|error| unreachable(socket, error))?)
+            }
+            #[cfg(feature = "tls")]
+            Place::Remote(remote) => Box::new(remote.connect().await?),
+        };
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.broken(error))
     }
 
@@ -161,27 +180,27 @@ impl Client {
     }
 
     pub(super) fn timed_out(&self, patience: Duration) -> ClientError {
-        ClientError::TimedOut { socket: self.socket.clone(), seconds: patience.as_secs() }
+        ClientError::TimedOut { at: self.place.to_string(), seconds: patience.as_secs() }
     }
 
     pub(super) fn too_large(&self) -> ClientError {
-        ClientError::TooLarge { socket: self.socket.clone() }
+        ClientError::TooLarge { at: self.place.to_string() }
     }
 
     pub(super) fn garbage(&self, status: u16, reason: String) -> ClientError {
-        ClientError::Garbage { socket: self.socket.clone(), status, reason }
+        ClientError::Garbage { at: self.place.to_string(), status, reason }
     }
 
     pub(super) fn broken(&self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ClientError {
-        ClientError::Broken { socket: self.socket.clone(), source: source.into() }
+        ClientError::Broken { at: self.place.to_string(), source: source.into() }
     }
+}
 
-    fn unreachable(&self, source: io::Error) -> ClientError {
-        let socket = self.socket.clone();
-        match source.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NotRunning { socket },
-            io::ErrorKind::PermissionDenied => ClientError::PermissionDenied { socket },
-            _ => ClientError::Connect { socket, source },
-        }
+fn unreachable(socket: &Path, source: io::Error) -> ClientError {
+    let socket = socket.to_owned();
+    match source.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NotRunning { socket },
+        io::ErrorKind::PermissionDenied => ClientError::PermissionDenied { socket },
+        _ => ClientError::Connect { at: socket.display().to_string(), source },
     }
 }

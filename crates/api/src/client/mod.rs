@@ -1,4 +1,5 @@
-//! [`Client`]: typed calls to a daemon over its Unix socket.
+//! [`Client`]: typed calls to a daemon over its Unix socket or, with the feature
+//! `tls`, over TCP.
 //!
 //! Each call opens a connection, sends one request, reads one bounded answer
 //! within a deadline, and closes: nothing is kept, so a daemon that was
@@ -7,20 +8,26 @@
 mod error;
 mod exchange;
 mod live;
+#[cfg(feature = "tls")]
+mod remote;
 
+#[cfg(feature = "tls")]
+use std::sync::Arc;
 use std::{
-    fmt::Write as _,
+    fmt::{self, Write as _},
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use dynmem_definition::VmDefinition;
-use hyper::Method;
+use hyper::{Method, header::HeaderValue};
 use serde::de::DeserializeOwned;
 
 pub use error::ClientError;
 use exchange::Question;
 pub use live::LiveStream;
+#[cfg(feature = "tls")]
+pub use remote::RemoteError;
 
 use crate::{
     AutostartPatch, DryRunView, EventView, EventsQuery, ExplanationView, HistoryQuery, HostHistory, HostView,
@@ -38,21 +45,71 @@ const SLOW: Duration = Duration::from_mins(10);
 /// For what moves a whole machine to a disk, or from one.
 const LONG: Duration = Duration::from_hours(1);
 
-/// Typed calls to the daemon that listens on a Unix socket.
+/// Typed calls to a daemon.
 #[derive(Clone, Debug)]
 pub struct Client {
-    socket: PathBuf,
+    place: Place,
+}
+
+/// Where a daemon listens.
+#[derive(Clone, Debug)]
+enum Place {
+    Socket(PathBuf),
+    #[cfg(feature = "tls")]
+    Remote(Arc<remote::Remote>),
+}
+
+impl Place {
+    /// The head `Host` of a request.
+    fn authority(&self) -> &str {
+        match self {
+            Self::Socket(_) => "dynmem",
+            #[cfg(feature = "tls")]
+            Self::Remote(remote) => &remote.authority,
+        }
+    }
+
+    /// The head that lets a request in, where one is asked for.
+    fn authorization(&self) -> Option<&HeaderValue> {
+        match self {
+            Self::Socket(_) => None,
+            #[cfg(feature = "tls")]
+            Self::Remote(remote) => Some(&remote.authorization),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket(socket) => socket.display().fmt(f),
+            #[cfg(feature = "tls")]
+            Self::Remote(remote) => remote.fmt(f),
+        }
+    }
 }
 
 impl Client {
     /// A client for the daemon at `socket`. Nothing is connected yet.
     pub fn new(socket: impl Into<PathBuf>) -> Self {
-        Self { socket: socket.into() }
+        Self { place: Place::Socket(socket.into()) }
     }
 
-    /// The daemon's socket.
-    pub fn socket(&self) -> &Path {
-        &self.socket
+    /// A client for the daemon at `https://HOST:PORT` (port 7473 if none is
+    /// named), with the secret of a token. Its certificate must come from `ca`,
+    /// a PEM file, or from who the system trusts. Nothing is connected yet.
+    #[cfg(feature = "tls")]
+    pub fn over_tls(url: &str, token: &str, ca: Option<&Path>) -> Result<Self, RemoteError> {
+        Ok(Self { place: Place::Remote(Arc::new(remote::Remote::new(url, token, ca)?)) })
+    }
+
+    /// The daemon's socket; none if it is reached over TCP.
+    pub fn socket(&self) -> Option<&Path> {
+        match &self.place {
+            Place::Socket(socket) => Some(socket),
+            #[cfg(feature = "tls")]
+            Place::Remote(_) => None,
+        }
     }
 
     /// The daemon's version.

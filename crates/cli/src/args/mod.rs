@@ -2,14 +2,10 @@
 //! so that a command never starts with half of what it needs; the rules about
 //! values as a whole are the daemon's.
 
-use std::{
-    env,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use dynmem_api::{DEFAULT_SOCKET, MAX_EVENTS, SOCKET_VARIABLE};
+use dynmem_api::MAX_EVENTS;
 use dynmem_definition::NamePattern;
 
 use crate::usage::Usage;
@@ -19,6 +15,7 @@ mod form;
 mod host;
 mod memory;
 mod meter;
+mod place;
 mod values;
 mod vm;
 
@@ -27,26 +24,24 @@ pub(crate) use form::Form;
 pub(crate) use host::{HostCommand, Span};
 pub(crate) use memory::{GetArgs, MemoryCommand, SetArgs};
 pub(crate) use meter::MeterCommand;
+pub(crate) use place::{Place, TokenCommand};
 pub(crate) use vm::{CreateArgs, HistoryArgs, StartArgs, VmCommand};
 
 /// Dynamic memory for QEMU/KVM virtual machines.
 #[derive(Debug, Parser)]
 #[command(name = "dynmem", version, max_term_width = 100, after_help = AFTER_HELP)]
 pub(crate) struct Cli {
-    /// The daemon's socket
-    #[arg(long, global = true, value_name = "PATH", help = SOCKET_HELP, display_order = 900)]
-    socket: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) place: Place,
     /// How to show it: for people (wide: with all columns), or for programs [default: table]
-    #[arg(long, short, global = true, value_name = "FORM", display_order = 901, value_parser = values::form())]
+    #[arg(long, short, global = true, value_name = "FORM", display_order = 903, value_parser = values::form())]
     output: Option<Form>,
     /// Short for --output json: sizes are in bytes
-    #[arg(long, global = true, display_order = 902)]
+    #[arg(long, global = true, display_order = 904)]
     json: bool,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
-
-const SOCKET_HELP: &str = "The daemon's socket [default: $DYNMEM_SOCKET, or /run/dynmem/dynmem.sock]";
 
 const AFTER_HELP: &str = "\
 Sizes are binary: 2G, 2GB and 2GiB are the same; a number alone is bytes.
@@ -84,12 +79,6 @@ impl Cli {
             ))),
             None => Ok(form),
         }
-    }
-
-    /// The socket that was asked for, or the usual one.
-    pub(crate) fn socket(&self) -> PathBuf {
-        let from_environment = || env::var_os(SOCKET_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
-        self.socket.clone().or_else(from_environment).unwrap_or_else(|| Path::new(DEFAULT_SOCKET).to_owned())
     }
 }
 
@@ -162,6 +151,9 @@ Examples:
   dynmem watch 'Dev-*' --interval 0.5
   dynmem watch --interval 5 --count 3 --json")]
     Watch(WatchArgs),
+    /// Make tokens for those who use the daemon from other machines
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Write a script that completes commands in a shell
     #[command(after_help = "\
 Examples:
@@ -254,6 +246,8 @@ impl WatchArgs {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use clap::CommandFactory;
 
     use super::*;
@@ -307,7 +301,7 @@ mod tests {
         {
             let cli = Cli::try_parse_from(line).expect("a good line");
             assert_eq!(cli.form().expect("one form"), Form::Json);
-            assert_eq!(cli.socket(), Path::new("/x"));
+            assert_eq!(cli.place.client().expect("a socket").socket(), Some(Path::new("/x")));
         }
     }
 
@@ -365,6 +359,9 @@ mod tests {
             "dynmem vm list --output xml",
             "dynmem host --last 5m",
             "dynmem host history --last never",
+            "dynmem token new web",
+            "dynmem token new web --role root",
+            "dynmem --socket /x --url https://h host",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).expect_err(line);
             assert_eq!(error.exit_code(), 2, "{line}");

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use dynmem_api::TokenRole;
 use dynmem_core::DemandModel;
 use dynmem_definition::{Accelerator, Autostart, Disk, DiskFormat, Network, check_name};
 use dynmem_units::{Percent, Weight};
@@ -67,6 +68,14 @@ pub(super) fn autostart() -> impl TypedValueParser<Value = Autostart> {
         "nothing" => Autostart::Nothing,
         "start" => Autostart::Start,
         _ => Autostart::StartIfRunning,
+    })
+}
+
+/// `read` or `operate`.
+pub(super) fn role() -> impl TypedValueParser<Value = TokenRole> {
+    PossibleValuesParser::new(["read", "operate"]).map(|word| match word.as_str() {
+        "operate" => TokenRole::Operate,
+        _ => TokenRole::Read,
     })
 }
 

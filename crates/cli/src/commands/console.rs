@@ -14,7 +14,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use dynmem_api::VmView;
+use dynmem_api::Client;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -22,7 +22,7 @@ use tokio::{
     sync::mpsc,
 };
 
-use super::interrupt::Interrupt;
+use super::{interrupt::Interrupt, select::one};
 use crate::render::Output;
 
 /// Ctrl-], as telnet has it.
@@ -33,7 +33,11 @@ const QUEUE: usize = 16;
 /// real line.
 const PENDING_BYTES_MAX: usize = 64 << 10;
 
-pub(super) async fn run(vm: &VmView, output: &mut Output) -> Result<()> {
+pub(super) async fn run(name: &str, client: &Client, output: &mut Output) -> Result<()> {
+    if client.socket().is_none() {
+        bail!("The console of {name} is a socket on the daemon's machine: run `dynmem vm console {name}` there");
+    }
+    let vm = one(client.vms().await?, name)?;
     let Some(path) = vm.console_path.as_deref() else {
         bail!("VM {:?} is {}: it has a console only while it is on", vm.name, vm.state);
     };

@@ -25,6 +25,7 @@ mod meter;
 mod operate;
 mod progress;
 mod select;
+mod token;
 mod vm;
 mod watch;
 
@@ -39,21 +40,8 @@ pub(crate) enum Outcome {
 
 /// Carries out one command line.
 pub(crate) async fn run(cli: Cli, form: Form) -> anyhow::Result<Outcome> {
-    let client = Client::new(cli.socket());
     let mut output = Output::new(form);
     match cli.command {
-        Command::Host { command: None } => output.show(&Host(&client.host().await?))?,
-        Command::Host { command: Some(HostCommand::History(span)) } => {
-            history::of_host(&span, &client, &mut output).await?;
-        }
-        Command::Vm(command) => return vm::run(command, &client, &mut output).await,
-        Command::Memory(command) => return memory::run(command, &client, &mut output).await,
-        Command::Explain { names } => explain::run(&names, &client, &mut output).await?,
-        Command::Advice { names } => advice::run(&names, &client, &mut output).await?,
-        Command::Meter(command) => return meter::run(command, &client, &mut output).await,
-        Command::Counters(args) => counters::run(&args, &client, &mut output).await?,
-        Command::Events(args) => events::run(&args, &client, &mut output).await?,
-        Command::Watch(args) => watch::run(&args, &client, &mut output).await?,
         Command::Completion { shell } => {
             output.refuse_forms("a script comes")?;
             output.raw(&completion(shell))?;
@@ -63,6 +51,28 @@ pub(crate) async fn run(cli: Cli, form: Form) -> anyhow::Result<Outcome> {
             let count = man::write(&folder)?;
             output.line(&format!("Wrote {count} pages to {}", printable(&folder.display().to_string())))?;
         }
+        Command::Token(command) => token::run(command, &mut output)?,
+        command => return ask(command, &cli.place.client()?, &mut output).await,
+    }
+    Ok(Outcome::Done)
+}
+
+/// Carries out a command that asks the daemon.
+async fn ask(command: Command, client: &Client, output: &mut Output) -> anyhow::Result<Outcome> {
+    match command {
+        Command::Host { command: None } => output.show(&Host(&client.host().await?))?,
+        Command::Host { command: Some(HostCommand::History(span)) } => {
+            history::of_host(&span, client, output).await?;
+        }
+        Command::Vm(command) => return vm::run(command, client, output).await,
+        Command::Memory(command) => return memory::run(command, client, output).await,
+        Command::Explain { names } => explain::run(&names, client, output).await?,
+        Command::Advice { names } => advice::run(&names, client, output).await?,
+        Command::Meter(command) => return meter::run(command, client, output).await,
+        Command::Counters(args) => counters::run(&args, client, output).await?,
+        Command::Events(args) => events::run(&args, client, output).await?,
+        Command::Watch(args) => watch::run(&args, client, output).await?,
+        Command::Completion { .. } | Command::Man { .. } | Command::Token(_) => {} // they ask nobody
     }
     Ok(Outcome::Done)
 }

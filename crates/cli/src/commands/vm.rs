@@ -30,7 +30,7 @@ pub(super) async fn run(command: VmCommand, client: &Client, output: &mut Output
         VmCommand::History(args) => history::of_vm(&args.name, &args.span, client, output).await?,
         VmCommand::Console { name } => {
             output.refuse_forms("a console is what its guest says")?;
-            console::run(&one(client.vms().await?, &name)?, output).await?;
+            console::run(&name, client, output).await?;
         }
         VmCommand::Set(args) => {
             let patch = args.patch();

@@ -15,7 +15,7 @@ const NAMES: Parameter =
 const COMPUTER: Parameter = parameter(
     "ComputerName",
     Text,
-    Becomes::Refused("it is about this host; another one is asked there, or through its socket (--socket)"),
+    Becomes::Refused("it is about this host; another one is asked there, or by its URL (--url)"),
 );
 const ID: Parameter = parameter("Id", Text, Becomes::Refused("VMs are found by name: write -VMName"));
 const JOB: Parameter = parameter("AsJob", Switch, Becomes::Refused("let the shell run it in the background, with &"));

@@ -12,7 +12,7 @@ pub(super) fn text(cmdlet: &Cmdlet) -> String {
         ours.join("`, and `"),
         lines.join("\n"),
         cmdlet.example,
-        "Also --output FORM, --json and --socket PATH. docs/from-hyper-v.md tells what differs."
+        "Also --output FORM, --json, --socket PATH, --url URL and --ca FILE. docs/from-hyper-v.md tells what differs."
     )
 }
 

@@ -44,9 +44,10 @@ pub(crate) fn translate(line: &[String]) -> Option<Result<Meaning, String>> {
     if let Some(cmdlet) = find(called) {
         return Some(meaning(cmdlet, words));
     }
-    let at = words.iter().position(|word| !is_global(word))?;
-    // The value of `--socket` is no cmdlet.
-    let at = if at > 0 && has_value(&words[at - 1]) { at + 1 } else { at };
+    let mut at = 0;
+    while words.get(at).is_some_and(|word| is_global(word)) {
+        at += if has_value(&words[at]) { 2 } else { 1 }; // the value of `--socket` is no cmdlet
+    }
     let name = words.get(at)?;
     let rest: Vec<String> = words[..at].iter().chain(&words[at + 1..]).cloned().collect();
     match find(name) {
@@ -62,12 +63,12 @@ fn is_global(word: &str) -> bool {
 
 /// True for those of our own options whose value is the next word.
 fn has_value(word: &str) -> bool {
-    ["--socket", "--output", "-o"].contains(&word)
+    ["--socket", "--url", "--ca", "--output", "-o"].contains(&word)
 }
 
 /// True for those that have their value with them.
 fn is_whole(word: &str) -> bool {
-    ["--socket=", "--output="].iter().any(|option| word.starts_with(option))
+    ["--socket=", "--url=", "--ca=", "--output="].iter().any(|option| word.starts_with(option))
 }
 
 fn find(name: &str) -> Option<&'static Cmdlet> {

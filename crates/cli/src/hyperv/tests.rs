@@ -99,6 +99,7 @@ fn words_are_read_as_powershell_reads_them() {
         ("Stop-VM a -Confirm:$false -Force", "vm stop -- (?i)a"),
         ("--json Get-VM a", "--json vm list -- (?i)a"),
         ("--socket /x Get-VM --json", "--socket /x --json vm list"),
+        ("--url https://h --ca=/c Get-VM --json", "--url https://h --ca=/c --json vm list"),
         (
             r"Get-Counter '\Hyper-V Dynamic Memory Integration Service\Maximum Memory, Mbytes','*Pressure'",
             r"counters -- \Hyper-V Dynamic Memory Integration Service\Maximum Memory *Pressure",

@@ -1,4 +1,5 @@
-//! The HTTP API on the Unix socket.
+//! The HTTP API on the Unix socket and, where it is asked for, over TCP with TLS
+//! and tokens.
 //!
 //! ```text
 //!  connection (bounded number, slow ones are ended) ──▶ routes ──Command──▶ supervisor
@@ -8,7 +9,9 @@
 //!                                                        └── live: both of these, as they change
 //! ```
 
+mod access;
 mod answer;
+mod authority;
 mod counters;
 mod history;
 mod live;
@@ -18,8 +21,11 @@ mod openapi;
 mod routes;
 mod serve;
 mod stall;
+mod tokens;
 mod vms;
 
+pub(crate) use access::TcpApi;
+pub use access::{AccessError, Reload};
 pub use openapi::openapi;
 pub(crate) use routes::{Shared, router};
-pub(crate) use serve::serve;
+pub(crate) use serve::{serve, serve_tcp};

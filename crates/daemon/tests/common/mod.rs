@@ -6,13 +6,14 @@
 use std::{
     fs,
     future::Future,
+    net::SocketAddr,
     path::PathBuf,
     time::{Duration, Instant},
 };
 
 use dynmem_api::{Client, ClientError, EventView, EventsQuery, Problem, VmState, VmView};
 use dynmem_core::MemorySettings;
-use dynmem_daemon::{Daemon, config::Config};
+use dynmem_daemon::{Daemon, Reload, config::Config};
 use dynmem_definition::VmDefinition;
 use dynmem_hypervisor::{
     Hypervisor,
@@ -42,6 +43,9 @@ pub(crate) struct Site {
     config: Config,
     host: HostReader,
     daemon: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+    /// Of the daemon that runs, if its API is served over TCP.
+    pub(crate) tcp: Option<SocketAddr>,
+    pub(crate) reload: Option<Reload>,
 }
 
 impl Site {
@@ -60,7 +64,8 @@ impl Site {
             format!("state_dir = \"{path}/state\"\nsocket = \"{path}/api.sock\"\nbackend = \"fake\"\n{settings}");
         let config = Config::from_toml(&text, &folder.path().join("dynmemd.toml")).expect("right settings");
         let client = Client::new(&config.socket);
-        Self { folder, fake: FakeHost::new(mib(8 << 10)), client, config, host: HostReader::default(), daemon: None }
+        let (fake, host) = (FakeHost::new(mib(8 << 10)), HostReader::default());
+        Self { folder, fake, client, config, host, daemon: None, tcp: None, reload: None }
     }
 
     /// With a host that has booted as a test says, and 8 GiB.
@@ -102,6 +107,7 @@ impl Site {
 
     pub(crate) async fn start_daemon_with(&mut self, hypervisor: Hypervisor) {
         let daemon = Daemon::prepare_on(self.host.clone(), &self.config, hypervisor).await.expect("a daemon");
+        (self.tcp, self.reload) = (daemon.tcp_address(), daemon.reload());
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(daemon.serve(async {
             let _ = stopped.await;
