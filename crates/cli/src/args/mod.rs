@@ -46,6 +46,7 @@ pub(crate) struct Cli {
 const AFTER_HELP: &str = "\
 Sizes are binary: 2G, 2GB and 2GiB are the same; a number alone is bytes.
 NAMES may be patterns: * is any characters, ? is one. Quote them: 'Dev-*'.
+With --url, the token is in $DYNMEM_TOKEN, or in the file that $DYNMEM_TOKEN_FILE names.
 
 Exit codes:
   0  done

@@ -28,9 +28,8 @@ pub(crate) struct Place {
 }
 
 const SOCKET_HELP: &str = "The daemon's socket [default: $DYNMEM_SOCKET, or /run/dynmem/dynmem.sock]";
-const URL_HELP: &str = "A daemon on another machine, https://HOST:PORT [default: $DYNMEM_URL]; its token is $DYNMEM_TOKEN, or in the file \
-     $DYNMEM_TOKEN_FILE";
-const CA_HELP: &str = "Trust this certificate (PEM) of the daemon or its CA [default: $DYNMEM_CA, or the system's]";
+const URL_HELP: &str = "A daemon on another machine: https://HOST:PORT [default: $DYNMEM_URL]";
+const CA_HELP: &str = "Its certificate's CA, a PEM file [default: $DYNMEM_CA, or the system's]";
 
 impl Place {
     /// How to reach it. Nothing of TLS is touched for one on this machine.
@@ -79,8 +78,9 @@ pub(crate) enum TokenCommand {
 It asks no daemon. Append the line to the file that the daemon's setting tcp.tokens names,
 and `systemctl reload dynmemd`. Give the secret to whoever is to have it.
 
-Example:
-  dynmem token new monitoring --role read")]
+Examples:
+  dynmem token new monitoring --role read
+  dynmem token new web-console --role operate --json")]
     New {
         /// Who has it: letters, digits, '-', '_' and '.'
         #[arg(value_name = "NAME", value_parser = values::name)]
