@@ -192,9 +192,8 @@ fn a_daemon_elsewhere_is_asked_by_its_url_with_a_token() {
     assert_eq!(code, Some(0), "{said}");
 
     for (words, environment, code, says) in [
-        (&["vm", "start", "web01"][..], &all[..], 1, "wall has role read"),
+        (&["vm", "create", "web01"][..], &all[..], 1, "takes a token of role operate, and wall has role read"),
         (&["vm", "console", "web01"], &all, 1, "is a socket on the daemon's machine"),
-        (&["vm", "create", "web01"], &all, 1, "takes a token of role operate"),
         (&["vm", "list"], &all[..2], 1, "put it into a file and name that in DYNMEM_TOKEN_FILE"),
         (&["--url", &url, "--ca", &other, "vm", "list"], &file, 3, "is not trusted"),
         (&["--url", &url.replace("https", "http"), "vm", "list"], &file, 1, "without TLS, the token would go"),

@@ -2,7 +2,7 @@
 //! so that a command never starts with half of what it needs; the rules about
 //! values as a whole are the daemon's.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use dynmem_api::MAX_EVENTS;
@@ -153,7 +153,7 @@ Examples:
   dynmem watch --interval 5 --count 3 --json")]
     Watch(WatchArgs),
     /// Make tokens for those who use the daemon from other machines
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Examples:\n  dynmem token new monitoring --role read")]
     Token(TokenCommand),
     /// Write a script that completes commands in a shell
     #[command(after_help = "\
