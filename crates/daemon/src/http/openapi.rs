@@ -31,7 +31,8 @@ mod finish;
 #[openapi(
     info(
         title = "dynmem",
-        description = "The HTTP API of dynmemd, the Dynamic Memory manager for QEMU/KVM, on its Unix socket.\n\n\
+        description = "The HTTP API of dynmemd, the Dynamic Memory manager for QEMU/KVM, on its Unix socket, and over TCP \
+            (with TLS and tokens) where the settings say so.\n\n\
             Sizes are whole bytes in fields that end in `_bytes`; other fields end in their unit, too. What is \
             refused is answered with `application/problem+json` (RFC 9457), whose `detail` is a sentence for \
             people: it names the value, the rule and what to do. A request with a field or a query parameter that \

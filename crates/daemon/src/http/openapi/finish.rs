@@ -8,6 +8,7 @@ use utoipa::openapi::{
     OpenApi, RefOr, Schema,
     path::{Operation, PathItem},
     schema::{AdditionalProperties, OneOf, SchemaType, Type},
+    security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
 };
 
 use super::answers;
@@ -26,6 +27,19 @@ pub(super) fn finish(document: &mut OpenApi) {
     for (name, schema) in &mut components.schemas {
         structure(schema, CLOSED.contains(&name.as_str()));
     }
+    secure(document);
+}
+
+/// Over TCP a token is shown; on the Unix socket nothing is.
+fn secure(document: &mut OpenApi) {
+    let told = "A token of dynmemd's: over TCP, which is with TLS only, every request shows one. Without one the answer is \
+                401; with one of role `read` it is 403 for every method but GET and HEAD. The Unix socket asks for none.";
+    let token = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(told)).build();
+    if let Some(components) = &mut document.components {
+        components.add_security_scheme("token", SecurityScheme::Http(token));
+    }
+    document.security =
+        Some(vec![SecurityRequirement::new("token", Vec::<String>::new()), SecurityRequirement::default()]);
 }
 
 fn operations(path: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
