@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use dynmem_units::Bytes;
 use dynmem_workload::{
     client::{Client, ClientError},
-    message::{Request, Spiked, Status, Verified},
+    message::{Grouped, Request, Spiked, Status, Verified},
 };
 use tokio::task::spawn_blocking;
 
@@ -87,6 +87,11 @@ impl Workload {
     /// Does something to the guest's agent or balloon.
     pub async fn mischief(&mut self, what: Request) -> Result<()> {
         self.with("do mischief", move |client| client.call(what, PATIENCE).map(drop)).await
+    }
+
+    /// Tries memory groups on the guest's kernel.
+    pub async fn groups(&mut self) -> Result<Grouped> {
+        self.with("try memory groups", |client| client.groups(PATIENCE)).await
     }
 
     async fn with<T: Send + 'static>(

@@ -12,7 +12,7 @@ use std::{
 use dynmem_agent_protocol::{LineDecoder, ProtocolError, encode};
 use dynmem_units::Bytes;
 
-use crate::message::{Answer, Call, Request, Response, Spiked, Status, Verified};
+use crate::message::{Answer, Call, Grouped, Request, Response, Spiked, Status, Verified};
 
 /// How often a growing workload is asked how it goes.
 const ASK_EVERY: Duration = Duration::from_millis(100);
@@ -168,6 +168,14 @@ impl Client {
         match self.call(Request::Spike { bytes, wait_ms }, patience)? {
             Response::Spiked(spiked) => Ok(spiked),
             other => Err(unexpected("Spike", &other)),
+        }
+    }
+
+    /// Has memory groups tried.
+    pub fn groups(&mut self, patience: Duration) -> Result<Grouped, ClientError> {
+        match self.call(Request::Groups, patience)? {
+            Response::Grouped(grouped) => Ok(grouped),
+            other => Err(unexpected("Groups", &other)),
         }
     }
 

@@ -18,7 +18,7 @@ use rustix::{
 };
 
 use crate::{
-    PORT_NAME,
+    PORT_NAME, groups,
     holder::{Command, Event},
     message::{Answer, Call, DEFAULT_GROWTH, Request, Response, Spiked, Status, Verified},
     mischief,
@@ -168,6 +168,7 @@ impl Controller {
             Request::Crash => self.leave(call.id, || std::fs::write("/proc/sysrq-trigger", "c")),
             Request::Agent { fate } => mischief::agent(&self.options.root, *fate).map(|()| Response::Begun),
             Request::Balloon { bound } => mischief::balloon(&self.options.root, *bound).map(|()| Response::Begun),
+            Request::Groups => groups::trial(&self.options.program).map(Response::Grouped),
             Request::Unknown => Err(anyhow::anyhow!("This workload does not know such a request")),
             _ if self.busy.is_some() => Err(anyhow::anyhow!("The workload is busy with a check or a spike: ask again")),
             Request::Grow { bytes, bytes_per_second } => {

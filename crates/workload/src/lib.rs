@@ -13,13 +13,15 @@
 //! controller then counts what was lost.
 //!
 //! [`message::Request`] has mischief in it, too: what a guest can do to its
-//! agent and its balloon.
+//! agent and its balloon. And a trial: what this guest's kernel does with the
+//! limits of memory groups ([`groups`]).
 //!
 //! On the host, [`client`] speaks to the port's socket; [`message`] says what
 //! there is to say.
 
 pub mod client;
 pub mod controller;
+pub mod groups;
 pub mod holder;
 pub mod message;
 mod mischief;

@@ -1,5 +1,5 @@
 //! `dynmem-workload`: the controller, or with `hold` the memory holder that
-//! the controller starts.
+//! the controller starts, or with `eat` the process in its trial of memory groups.
 
 use std::process::ExitCode;
 
@@ -7,7 +7,7 @@ use anyhow::Context;
 use dynmem_agent::agent::brace_for_hard_times;
 use dynmem_workload::{
     controller::{Controller, Options},
-    holder,
+    groups, holder,
 };
 
 const HELP: &str = "\
@@ -22,6 +22,7 @@ fn main() -> ExitCode {
     let outcome = match words[..] {
         [] => control(),
         ["hold"] => holder::run(),
+        ["eat"] => groups::eat(),
         ["--help" | "-h" | "help"] => {
             print!("{HELP}");
             Ok(())

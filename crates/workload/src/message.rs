@@ -72,6 +72,9 @@ pub enum Request {
         /// Whether the driver is to have it.
         bound: bool,
     },
+    /// Make memory groups, and tell what this guest's kernel does with them.
+    /// Answered when it is tried.
+    Groups,
     /// Something that this version does not know; it is refused.
     #[serde(other)]
     Unknown,
@@ -117,6 +120,8 @@ pub enum Response {
     Status(Status),
     /// To [`Request::Spike`].
     Spiked(Spiked),
+    /// To [`Request::Groups`].
+    Grouped(Grouped),
     /// To [`Request::Reboot`], [`Request::Poweroff`] and [`Request::Crash`]:
     /// goodbye.
     Leaving,
@@ -186,6 +191,28 @@ pub struct Spiked {
     pub visible_after_bytes: Bytes,
 }
 
+/// What a kernel with the unified hierarchy did with memory groups: one with
+/// 64 MiB for a process that holds 32, and one with 16.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grouped {
+    /// The first one's limit, as the kernel tells it.
+    pub hard_limit_bytes: Bytes,
+    /// What it was counted to hold.
+    pub held_bytes: Bytes,
+    /// Whether 16 MiB were refused for it, too.
+    pub is_shrinking_refused: bool,
+    /// What it may swap, in the kernel's words; none if that is not counted.
+    pub swap_limit: Option<String>,
+    /// The signal that ended the process in the second one.
+    pub killed_by_signal: Option<i32>,
+    /// How often the second one ran out of memory.
+    pub ooms: u64,
+    /// How many of its processes were killed for it.
+    pub oom_kills: u64,
+    /// The most that it held; none if the kernel does not count that.
+    pub peak_bytes: Option<Bytes>,
+}
+
 impl Message for Call {
     fn check(&self) -> Result<(), ProtocolError> {
         let (bytes, rate) = match &self.request {
@@ -235,6 +262,7 @@ mod tests {
             Response::Verified(Verified { pages: 5, broken: 1 }),
             Response::Status(Status { held_bytes: Bytes::MIB, ..Status::default() }),
             Response::Spiked(Spiked { first_grant_ms: Some(3), ..Spiked::default() }),
+            Response::Grouped(Grouped { killed_by_signal: Some(9), ..Grouped::default() }),
             Response::Leaving,
             Response::Begun,
             Response::Refused { reason: "Because".to_owned() },

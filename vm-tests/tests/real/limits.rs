@@ -99,3 +99,19 @@ async fn what_qemu_holds_for_itself_is_measured_and_outlives_no_machine() -> Res
     ensure!(names(lab.root()) == ["calm"], "{:?}", groups(lab.root()));
     finish(lab).await
 }
+
+#[tokio::test]
+async fn the_unified_hierarchy_counts_refuses_and_kills_as_a_host_needs_it() -> Result<()> {
+    let (lab, image) = lab(512).await?;
+    lab.define(&Guest::new("modern", 384, 384, 384), Some(&image)).await?;
+    lab.boot("modern").await?;
+    let grouped = lab.workload("modern").await?.groups().await?;
+    ensure!(grouped.hard_limit_bytes == Bytes::from_mib(64), "{grouped:?}");
+    ensure!((Bytes::from_mib(32)..Bytes::from_mib(40)).contains(&grouped.held_bytes), "{grouped:?}");
+    ensure!(grouped.is_shrinking_refused, "The kernel would have killed for it: {grouped:?}");
+    ensure!(grouped.swap_limit.as_deref().is_none_or(|most| most.trim() == "0"), "{grouped:?}");
+    ensure!(grouped.killed_by_signal == Some(9) && grouped.oom_kills == 1 && grouped.ooms >= 1, "{grouped:?}");
+    let most = Bytes::from_mib(16);
+    ensure!(grouped.peak_bytes.is_none_or(|peak| peak > Bytes::from_mib(15) && peak <= most), "{grouped:?}");
+    finish(lab).await
+}
