@@ -27,6 +27,7 @@ mod commands;
 mod hyperv;
 mod man;
 mod render;
+mod top;
 mod usage;
 
 const FAILED: u8 = 1;

@@ -155,6 +155,15 @@ Examples:
     /// Make tokens for those who use the daemon from other machines
     #[command(subcommand, after_help = "Examples:\n  dynmem token new monitoring --role read")]
     Token(TokenCommand),
+    /// Watch all VMs and the host on a screen of their own, by the keyboard
+    #[command(after_help = "\
+It needs a terminal of 40x8 at least. ? tells the keys, q ends it. NO_COLOR=1
+leaves colours out; nothing is said by them alone.
+
+Examples:
+  dynmem top
+  NO_COLOR=1 dynmem top")]
+    Top,
     /// Write a script that completes commands in a shell
     #[command(after_help = "\
 Examples:

@@ -72,6 +72,10 @@ async fn ask(command: Command, client: &Client, output: &mut Output) -> anyhow::
         Command::Counters(args) => counters::run(&args, client, output).await?,
         Command::Events(args) => events::run(&args, client, output).await?,
         Command::Watch(args) => watch::run(&args, client, output).await?,
+        Command::Top => {
+            output.refuse_forms("a screen comes")?;
+            crate::top::run(client).await?;
+        }
         Command::Completion { .. } | Command::Man { .. } | Command::Token(_) => {} // they ask nobody
     }
     Ok(Outcome::Done)

@@ -56,6 +56,7 @@ pub(crate) use meter::{MeterList, meter_sentence};
 pub(crate) use progress::progress_line;
 pub(crate) use result::OperationResult;
 pub(crate) use sentences::{lost_by_delete, lost_by_discard, lost_by_force, lost_by_metering, resize_sentence};
+pub(crate) use size::human;
 pub(crate) use time::now_unix_ms;
 pub(crate) use vm::{MemoryList, Vm, VmList};
 pub(crate) use watch::Frame;

@@ -8,7 +8,7 @@ const UNITS: [(&str, u64); 3] = [("TiB", 1 << 40), ("GiB", 1 << 30), SMALLEST];
 /// The size in the largest unit of which it is at least one, with one decimal
 /// where it is not whole. Nothing is `0`; what is left below a mebibyte is its
 /// tenths.
-pub(super) fn human(size: Bytes) -> String {
+pub(crate) fn human(size: Bytes) -> String {
     let bytes = size.get();
     if bytes == 0 {
         return "0".to_owned();
