@@ -13,6 +13,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Stdio,
     time::Duration,
 };
 
@@ -23,6 +24,7 @@ use dynmem_vm_tests::{Binaries, Guest, Lab, LabOptions};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::UnixStream,
+    process::Command,
     task::JoinSet,
     time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
@@ -36,6 +38,9 @@ use crate::{
 const GOAL_P99_MS: f64 = 5.0;
 const GOAL_CPU_PERCENT: f64 = 15.0;
 const GOAL_RSS_MIB: f64 = 150.0;
+const GOAL_CLI_MS: f64 = 15.0;
+/// So often the command line is started.
+const CLI_RUNS: usize = 50;
 /// Starts under way at a time.
 const STARTS_AT_ONCE: usize = 32;
 const REQUESTS_A_SECOND: u32 = 200;
@@ -66,6 +71,7 @@ struct Figures {
     p99_ms: f64,
     requests: u64,
     events_lost: u64,
+    cli_start_ms: f64,
 }
 
 pub(super) fn run(quick: bool) -> Result<Vec<Metric>> {
@@ -86,13 +92,16 @@ pub(super) fn run(quick: bool) -> Result<Vec<Metric>> {
             .with("requests", figures.requests)
             .with("streams", STREAMS),
         metric("events_lost", events_lost, ""),
+        metric("cli_start_ms", figures.cli_start_ms, "ms").against_goal(GOAL_CLI_MS).with("runs", CLI_RUNS),
     ])
 }
 
 async fn measure(size: Size) -> Result<Figures> {
     let pool = Bytes::from_mib(size.guests * 1024);
     let binaries = Binaries::in_folder(Profile::Release.folder());
+    let dynmem = binaries.dynmem()?;
     let lab = Lab::start(LabOptions { backend: "fake", ..LabOptions::with_pool(pool, binaries) }).await?;
+    let cli_start_ms = start_cli(&dynmem, &lab.socket()).await?;
     start_all(&lab, size.guests).await?;
     sleep(size.settle).await;
     let pid = lab.daemon_pid().context("The daemon has ended")?;
@@ -122,7 +131,23 @@ async fn measure(size: Size) -> Result<Figures> {
         p99_ms: p99.as_secs_f64() * 1000.0,
         requests: took.len() as u64,
         events_lost,
+        cli_start_ms,
     })
+}
+
+/// How long `dynmem host` takes, in the middle of many.
+async fn start_cli(dynmem: &Path, socket: &Path) -> Result<f64> {
+    let mut took = Vec::with_capacity(CLI_RUNS);
+    for _ in 0..CLI_RUNS {
+        let mut command = Command::new(dynmem);
+        command.arg("--socket").arg(socket).arg("host").stdout(Stdio::null());
+        let began = Instant::now();
+        let status = command.status().await.with_context(|| format!("{} can't be run", dynmem.display()))?;
+        took.push(began.elapsed());
+        ensure!(status.success(), "dynmem host ended with {status}");
+    }
+    took.sort_unstable();
+    Ok(took.get(CLI_RUNS / 2).context("It was run")?.as_secs_f64() * 1000.0)
 }
 
 /// Defines and starts all guests, and waits until each has reported.

@@ -69,14 +69,16 @@ pub(crate) fn tally_excusing(samples: &[Sample], pool: Bytes, excused: impl Fn(&
         for view in sample.guests.iter().filter_map(|guest| guest.view.as_ref()) {
             overhead.entry(&view.name).or_default().hear(sample.at, view);
         }
-        overhead.values_mut().for_each(|own| own.forget(sample.at));
+        for own in overhead.values_mut() {
+            own.forget(sample.at);
+        }
         let view_of = |guest: &Sighting| known.get(guest.name.as_str()).copied();
-        let charges = charges(&sample.guests, &overhead, &view_of);
-        let charged = charges.iter().map(Charge::bytes).sum();
+        let held = charges(&sample.guests, &overhead, &view_of);
+        let charged = held.iter().map(Charge::bytes).sum();
         if charged > pool {
             tally.pool_exceeded += 1;
             if tally.exceeded_by.len() < EXCEEDED_TOLD {
-                let of: Vec<String> = charges.iter().map(ToString::to_string).collect();
+                let of: Vec<String> = held.iter().map(ToString::to_string).collect();
                 let at = sample.at.as_secs_f64();
                 tally.exceeded_by.push(format!("[{at:7.2} s] {charged} of {pool}: {}", of.join(", ")));
             }

@@ -49,12 +49,12 @@ pub(crate) async fn run(client: &Client) -> Result<()> {
     if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
         return Err(Usage("dynmem top needs a terminal: dynmem watch writes to anything".to_owned()).into());
     }
-    let link = Link::open(client).await?; // no daemon, no screen
+    let daemon = Link::open(client).await?; // no daemon, no screen
     let (ours, theirs) = (env!("CARGO_PKG_VERSION"), client.version().await?.version);
     let top = Top { other_version: (theirs != ours).then_some(theirs), ..Top::default() };
     let ink = Ink { is_coloured: env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) };
     let mut terminal = ratatui::try_init()?;
-    let sources = Sources { link, keys: EventStream::new(), explaining: None };
+    let sources = Sources { link: daemon, keys: EventStream::new(), explaining: None };
     let outcome = watch(top, ink, sources, client, &mut terminal).await;
     ratatui::restore();
     outcome
