@@ -3,22 +3,48 @@
 use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use dynmem_daemon::{Daemon, Reload, config::Config, probe};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
+mod manual;
+
+const AFTER_HELP: &str = "\
+Virtual machines go on while it is stopped, with the memory that they have; it
+takes them over when it starts again.
+
+Files:
+  /etc/dynmem/dynmemd.toml  settings, each with its default
+  /var/lib/dynmem           definitions, events, history (state_dir)
+  /run/dynmem/dynmem.sock   where dynmem asks (socket)
+
+Environment:
+  DYNMEM_LOG  what is logged: error, warn, info (as without it), debug or trace
+
+Examples:
+  dynmemd
+  DYNMEM_LOG=debug dynmemd --config ./dynmemd.toml";
+
 /// Gives each virtual machine the memory it needs now.
 #[derive(Debug, Parser)]
-#[command(name = "dynmemd", version)]
+#[command(name = "dynmemd", version, after_help = AFTER_HELP)]
 struct Args {
     /// Settings file [default: /etc/dynmem/dynmemd.toml if it exists]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Writes dynmemd(8) and ends
+    #[arg(long, hide = true)]
+    manual: bool,
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    if args.manual {
+        // Nobody is left to tell if that fails.
+        let written = manual::write(Args::command(), &mut std::io::stdout());
+        return if written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
     let filter = EnvFilter::try_from_env("DYNMEM_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt()
