@@ -108,8 +108,8 @@ pub(crate) fn tally_excusing(samples: &[Sample], pool: Bytes, excused: impl Fn(&
 
 /// The hypervisor's own memory grows without being lent, also while guests have
 /// all the rest: so long they may take to give that much back. The first that is
-/// asked may stand still, and is given up after ten seconds.
-const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(30);
+/// asked may stand still and is given up after ten seconds, and so may the next.
+const GIVEN_BACK_WITHIN: Duration = Duration::from_mins(1);
 
 /// What a machine's hypervisor holds for itself.
 #[derive(Clone, Debug, Default)]
@@ -118,6 +118,8 @@ struct Overhead {
     is_measured: bool,
     /// What it was from when on.
     figures: VecDeque<(Duration, Bytes)>,
+    /// The largest figure of all: the estimate, or what it grew to.
+    most: Bytes,
 }
 
 impl Overhead {
@@ -132,6 +134,7 @@ impl Overhead {
             self.figures.clear();
         }
         (self.pid, self.is_measured) = (view.pid, view.overhead_measured);
+        self.most = self.most.max(view.overhead_bytes);
         if self.figures.back().is_none_or(|(_, figure)| *figure != view.overhead_bytes) {
             self.figures.push_back((at, view.overhead_bytes));
         }
@@ -142,6 +145,11 @@ impl Overhead {
         while self.figures.get(1).is_some_and(|(at, _)| *at + GIVEN_BACK_WITHIN <= now) {
             self.figures.pop_front();
         }
+    }
+
+    /// Its limit allows it to grow back to the estimate, which is not lent either.
+    fn room(&self) -> Bytes {
+        self.most.saturating_sub(self.bytes())
     }
 
     /// What counts of it: growth does not at once.
@@ -190,13 +198,20 @@ fn charges<'a>(
     view_of: &impl Fn(&'a Sighting) -> Option<&'a VmView>,
 ) -> Vec<Charge<'a>> {
     let charge = |guest: &'a Sighting| {
-        let limit = view_of(guest).and_then(|view| view.memory_limit_bytes);
+        let (view, own) = (view_of(guest), overhead.get(guest.name.as_str()));
+        let spare = own.map_or(Bytes::ZERO, Overhead::room);
+        let limited = |limit: Bytes| limit.saturating_sub(room(limit)).saturating_sub(spare);
+        // One that is restored says its boot size until its state is read, and
+        // at first its group has no limit.
+        let restored = |view: &&VmView| view.state == VmState::Starting;
+        let limit = view.and_then(|view| view.memory_limit_bytes).map(limited);
+        let limit = limit.or_else(|| view.filter(restored).map(|view| view.charged_bytes));
         Charge {
             guest: &guest.name,
             assigned: guest.assigned_least,
-            own: overhead.get(guest.name.as_str()).map_or(Bytes::ZERO, Overhead::bytes),
-            limit: limit.map_or(Bytes::MAX, |limit| limit.saturating_sub(room(limit))),
-            state: view_of(guest).map(|view| view.state),
+            own: own.map_or(Bytes::ZERO, Overhead::bytes),
+            limit: limit.unwrap_or(Bytes::MAX),
+            state: view.map(|view| view.state),
         }
     };
     guests.iter().filter(|guest| guest.lent.is_some()).map(charge).collect()
@@ -301,6 +316,33 @@ mod tests {
     }
 
     #[test]
+    fn a_hypervisor_that_was_estimated_larger_leaves_its_guest_no_more() {
+        let seen = |second: u64, own: u64| {
+            let mut guest = guest("a", 2000, 300);
+            let view = guest.view.take().expect("a view");
+            let limit = Some(Bytes::from_mib(1066));
+            let view = VmView { overhead_bytes: Bytes::from_mib(own), memory_limit_bytes: limit, ..view };
+            guest.view = Some(VmView { overhead_measured: second > 0, ..view });
+            [guest]
+        };
+        // 1066 less 32 and page tables is 1029.8: beside an estimate of 100 the guest has 929.8 of it.
+        let exceeded = |own| story(&[&seen(0, 100), &seen(1, own)]).pool_exceeded;
+        assert_eq!((exceeded(100), exceeded(60)), (2, 1), "929.8 and 60 fit");
+    }
+
+    #[test]
+    fn a_machine_that_is_restored_counts_what_it_was_charged() {
+        let restored = |charged: u64| {
+            let mut guest = guest("a", 2000, 300);
+            let view = guest.view.take().expect("a view");
+            let charged_bytes = Bytes::from_mib(charged);
+            guest.view = Some(VmView { state: VmState::Starting, charged_bytes, ..view });
+            [guest]
+        };
+        assert_eq!((story(&[&restored(1000)]).pool_exceeded, story(&[&restored(1002)]).pool_exceeded), (0, 1));
+    }
+
+    #[test]
     fn what_was_measured_of_a_process_counts_until_it_is_measured_again() {
         let seen = |pid: u32, overhead: u64, measured: bool| {
             let mut guest = guest("a", 900, 300);
@@ -316,8 +358,8 @@ mod tests {
         assert_eq!(exceeded(&[(1, 90, true), (1, 120, false)]), 0, "another daemon's estimate");
         assert_eq!(exceeded(&[(1, 90, true), (2, 120, false)]), 1, "another process");
         let grown = |seconds| [vec![(1, 90, true)], vec![(1, 120, true); seconds]].concat();
-        assert_eq!(exceeded(&grown(30)), 0, "it grew by itself, and the guest gives it back");
-        assert_eq!(exceeded(&grown(32)), 2, "it should have");
+        assert_eq!(exceeded(&grown(60)), 0, "it grew by itself, and the guest gives it back");
+        assert_eq!(exceeded(&grown(62)), 2, "it should have");
     }
 
     #[test]
