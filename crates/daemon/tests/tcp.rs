@@ -10,7 +10,7 @@ use std::{
 };
 
 use common::{Site, definition, refusal, until};
-use dynmem_api::{Client, ClientError, Live, LiveQuery, NewToken, TokenRole};
+use dynmem_api::{Client, ClientError, Live, LiveQuery, NewToken, StopMode, StopRequest, TokenRole};
 use dynmem_daemon::Daemon;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
@@ -148,7 +148,8 @@ async fn who_may_operate_does_what_the_socket_lets_one_do() {
     operator.create(&definition("web01")).await.expect("a new VM");
     operator.start("web01").await.expect("there is memory");
     assert_eq!(operator.vm_with_tag("web01").await.expect("it exists").0.name, "web01");
-    operator.stop("web01", &dynmem_api::StopRequest::default()).await.expect("it runs");
+    let force = StopRequest { mode: StopMode::Force, ..StopRequest::default() };
+    operator.stop("web01", &force).await.expect("it runs");
     operator.delete("web01").await.expect("it is off");
 }
 
