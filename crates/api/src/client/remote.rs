@@ -135,9 +135,10 @@ fn host_and_port(url: &str) -> Result<(String, u16), RemoteError> {
         _ => return Err(bad()),
     }
     let is_bare = uri.path() == "/" && uri.query().is_none() && !authority.as_str().contains('@');
-    let port = match authority.port() {
-        Some(port) => port.as_str().parse().map_err(|_| bad())?,
-        None => DEFAULT_PORT,
+    // Not `authority.port()`: to that, a port out of range is none at all.
+    let port = match authority.as_str().strip_prefix(authority.host()) {
+        Some("") | None => DEFAULT_PORT,
+        Some(rest) => rest.strip_prefix(':').and_then(|port| port.parse().ok()).ok_or_else(bad)?,
     };
     let host = authority.host().trim_start_matches('[').trim_end_matches(']');
     if is_bare && !host.is_empty() { Ok((host.to_owned(), port)) } else { Err(bad()) }
@@ -194,6 +195,7 @@ mod tests {
             "https://host1?x",
             "https://a@host1",
             "https://host1:99999",
+            "https://host1:",
         ] {
             assert!(of(bad).expect_err(bad).contains("a daemon's URL is https://HOST"), "{bad}");
         }
