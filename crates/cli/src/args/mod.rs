@@ -162,7 +162,7 @@ leaves colours out; nothing is said by them alone.
 
 Examples:
   dynmem top
-  NO_COLOR=1 dynmem top")]
+  dynmem top --socket ./api.sock")]
     Top,
     /// Write a script that completes commands in a shell
     #[command(after_help = "\

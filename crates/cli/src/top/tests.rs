@@ -5,6 +5,7 @@ use dynmem_units::Bytes;
 use ratatui::{
     Terminal,
     backend::TestBackend,
+    buffer::Cell,
     crossterm::event::{KeyCode, KeyEvent, KeyModifiers},
     widgets::Paragraph,
 };
@@ -75,7 +76,7 @@ fn shown(top: &Top, width: u16, height: u16, ink: Ink) -> Vec<String> {
         .draw(|frame| frame.render_widget(Paragraph::new(lines(top, ink, width.into(), height.into())), frame.area()))
         .expect("it is in memory");
     let cells = terminal.backend().buffer().content();
-    let line = |cells: &[ratatui::buffer::Cell]| cells.iter().map(|cell| cell.symbol()).collect::<String>();
+    let line = |cells: &[Cell]| cells.iter().map(Cell::symbol).collect::<String>();
     cells.chunks(width.into()).map(|cells| line(cells).trim_end().to_owned()).collect()
 }
 
