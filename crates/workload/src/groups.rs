@@ -121,7 +121,7 @@ impl Drop for Eater {
     }
 }
 
-/// What the process that [`trial`] starts does.
+/// What the process that a trial starts does.
 pub fn eat() -> anyhow::Result<()> {
     let (mut input, mut output) = (std::io::stdin(), std::io::stdout());
     input.read_exact(&mut [0])?;
