@@ -2,7 +2,7 @@
 //! the terminal. Pure.
 //!
 //! ```text
-//!  Host   24 GiB: 1.1 for itself, 18.3 to 6 of 8 VMs, 4.6 free    pressure 83%
+//!  Host 24 GiB: 4.6 GiB free, 18.3 GiB to 6 of 8 VMs, pressure 83%, 1.1 GiB kept for itself
 //!  ░░░████████████████████████████████████████████··················
 //!  NAME       STATE     STATUS      ASSIGNED    DEMAND  MEMORY         TREND
 //!  web01      running   ok           1.5 GiB  1.25 GiB  ████████▒▒     ▂▃▅▇▇▆
@@ -67,16 +67,21 @@ pub(super) fn lines(top: &Top, ink: Ink, width: usize, height: usize) -> Vec<Lin
 /// The host's three lines.
 fn host(top: &Top, ink: Ink, width: usize) -> Vec<Line<'static>> {
     let host = &top.state.host;
-    let numbers = format!(
-        "Host {}: {} for itself, {} to {} of {} VMs, {} free, pressure {}",
-        human(host.memory_bytes),
-        human(host.reserve_bytes),
-        human(host.charged_bytes),
-        host.vms_running,
-        host.vms_total,
-        human(host.available_bytes),
-        host.system_pressure_percent,
-    );
+    let parts = [
+        format!("Host {}: {} free", human(host.memory_bytes), human(host.available_bytes)),
+        format!("{} to {} of {} VMs", human(host.charged_bytes), host.vms_running, host.vms_total),
+        format!("pressure {}", host.system_pressure_percent),
+        format!("{} kept for itself", human(host.reserve_bytes)),
+    ];
+    let mut numbers = String::new();
+    for part in parts {
+        let comma = if numbers.is_empty() { "" } else { ", " };
+        if numbers.chars().count() + comma.len() + part.chars().count() > width {
+            break; // the most important come first
+        }
+        numbers.push_str(comma);
+        numbers.push_str(&part);
+    }
     let whole = host.memory_bytes;
     let [kept, lent, free] = bars::host(host.reserve_bytes, host.charged_bytes, whole, width);
     let lent_ink = if host.under_pressure { ink.bold(Color::Red) } else { ink.of(Color::Blue) };
