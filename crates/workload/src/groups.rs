@@ -123,6 +123,9 @@ impl Drop for Eater {
 
 /// What the process that a trial starts does.
 pub fn eat() -> anyhow::Result<()> {
+    // The controller is out of the OOM killer's reach, and so would be its
+    // child: a group in which nobody can be killed waits for ever.
+    fs::write("/proc/self/oom_score_adj", "1000").context("Cannot offer this process to the OOM killer")?;
     let (mut input, mut output) = (std::io::stdin(), std::io::stdout());
     input.read_exact(&mut [0])?;
     let eaten = vec![1_u8; usize::try_from(EATEN.get())?];
