@@ -242,20 +242,3 @@ fn nothing_is_ordered_of_a_machine_that_pages_before_its_devices_are_known() {
         assert!(ordered.is_empty(), "what may be plugged is a guess, in second {second}: {ordered:?}");
     }
 }
-
-#[test]
-fn a_stuck_machine_that_was_to_move_memory_keeps_no_more_than_its_maximum() {
-    let mut hand = Hand::new(8000);
-    let vm = found(&mut hand, settings(400, 1000, 1500), crosswise(1000, 400, 900), true);
-    hand.after(10);
-    hand.reports(vm, 1500);
-    hand.after(1_000);
-    assert_eq!(hand.vm(vm).promised, mib(1500), "1000 by its balloon, 500 plugged");
-    for _ in 0..60 {
-        hand.after(1_000);
-        hand.send(vm, Event::Devices(crosswise(1000, 400, 900)));
-        hand.reports(vm, 1500);
-    }
-    assert!(matches!(hand.vm(vm).driver, DriverSnapshot::Stuck { .. }), "{:?}", hand.vm(vm).driver);
-    assert!(hand.vm(vm).promised <= mib(1500), "all that is plugged, and so much by the balloon that it fits");
-}

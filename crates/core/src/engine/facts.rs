@@ -81,12 +81,14 @@ impl Engine {
             }
             StallChange::Stuck => {
                 // Let it keep what it holds. The balloon's figure is stale while
-                // its driver is away, so what was given to it stays promised; but
-                // beside all that it keeps plugged, no more than it may have.
-                let most = settings.maximum.max(held.assigned()).saturating_sub(held.plugged);
-                let balloon = held.balloon.max(machine.promise.balloon.min(most));
+                // its driver is away, so what was given to it stays promised, and
+                // beside that no more of what is plugged than it may have.
+                let most = settings.maximum.max(held.assigned());
+                let balloon = held.balloon.max(machine.promise.balloon);
+                let block = machine.devices.plug_block;
+                let plugged = held.plugged.min(most.saturating_sub(balloon).align_down(block));
                 let detail = format!("does not move its memory: asked for {promised}, it stays at {}", held.assigned());
-                (TroubleKind::Stuck, detail, Promise { balloon, plugged: held.plugged })
+                (TroubleKind::Stuck, detail, Promise { balloon, plugged })
             }
         };
         machine.promise_instead(now, instead);
