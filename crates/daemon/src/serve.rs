@@ -1,6 +1,8 @@
 //! [`Daemon`]: everything put together, from the settings to the last word.
 
-use std::{collections::BTreeMap, future::Future, net::SocketAddr, path::Path, sync::Arc, thread::JoinHandle};
+use std::{
+    collections::BTreeMap, future::Future, net::SocketAddr, path::Path, sync::Arc, thread::JoinHandle, time::Duration,
+};
 
 use anyhow::{Context as _, anyhow};
 use dynmem_api::{DamagedDefinition, HostPagingView, MemoryLimits};
@@ -9,7 +11,10 @@ use dynmem_hypervisor::{Hypervisor, Qemu, fake::FakeHost};
 use dynmem_linux::{HostReader, may_swap};
 use dynmem_store::{Definitions, EventLog, Loaded};
 use rustix::process::geteuid;
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
+};
 
 use crate::{
     adopt,
@@ -33,6 +38,8 @@ use crate::{
 const QEMU: &str = "qemu-system-x86_64";
 /// Events that are kept; the oldest go.
 const EVENTS_MAX: u64 = 1_000_000;
+/// Answers that are under way when the daemon ends may take this long.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// The hypervisor that the settings ask for, tried out.
 pub async fn probe(config: &Config) -> anyhow::Result<Hypervisor> {
@@ -91,7 +98,7 @@ impl Daemon {
         let history_log = log.another();
         // Before anybody is touched: with the socket taken, this is not our place.
         let socket = ApiSocket::bind(&config.socket)?;
-        let tcp = open_tcp(config)?;
+        let tcp = open_tcp(config).await?;
         tell_start(&mut log, host_config, &hypervisor); // whoever waits for this can connect
         let (advice, advised) = watch::channel(Arc::default());
         let Supervised { supervisor, commands, snapshots, facts, groups } =
@@ -118,30 +125,38 @@ impl Daemon {
         let Self { supervisor, socket, tcp, shared, facts, threads, reader, groups, _lock } = self;
         let sampling = tokio::spawn(history::watch(shared.snapshots.clone(), shared.history.clone()));
         let watching = tokio::spawn(host::watch(reader, groups, facts));
-        let mut api = match http::ApiThread::start(socket, tcp, http::router(shared)) {
-            Ok(api) => api,
-            Err(error) => return tracing::error!(%error, "no thread for clients can be started"),
-        };
+        let (stopping, stopped) = watch::channel(false);
+        let router = http::router(shared);
+        let mut serving = Box::pin(async {
+            let local = http::serve(socket.listener(), router.clone(), stopped.clone());
+            match &tcp {
+                Some(tcp) => drop(tokio::join!(local, http::serve_tcp(tcp, router, stopped))),
+                None => local.await,
+            }
+        });
         systemd::notify(systemd::READY);
         tokio::select! {
             () = supervisor.run() => tracing::error!("the supervisor ended by itself"),
-            () = api.ended() => {}
+            () = &mut serving => {}
             () = stop => {}
         }
         // Dropped by now, the supervisor has answered everybody who waited.
         systemd::notify(systemd::STOPPING);
         watching.abort();
         sampling.abort();
-        api.stop().await;
+        let _ = stopping.send(true);
+        if timeout(FAREWELL, serving).await.is_err() {
+            tracing::debug!("some connections were cut off");
+        }
         // Nobody is left who could write: the threads end.
         let _ = tokio::task::spawn_blocking(move || threads.map(JoinHandle::join)).await;
     }
 }
 
 /// The API over TCP, if the settings want it.
-fn open_tcp(config: &Config) -> anyhow::Result<Option<http::TcpApi>> {
+async fn open_tcp(config: &Config) -> anyhow::Result<Option<http::TcpApi>> {
     let Some(section) = &config.tcp else { return Ok(None) };
-    let api = http::TcpApi::open(section)?;
+    let api = http::TcpApi::open(section).await?;
     let address = api.address().unwrap_or(section.listen);
     tracing::info!("The API is served on https://{address} to those who have a token");
     Ok(Some(api))

@@ -2,11 +2,11 @@
 //! and tokens.
 //!
 //! ```text
-//!  API thread: connection (bounded number, slow ones are ended) ──▶ routes ──Command──▶ supervisor
-//!                                                                    │ ◀────outcome───────┘
-//!                                                                    ├── Snapshot (GETs need nobody)
-//!                                                                    ├── log thread (events)
-//!                                                                    └── live: both of these, as they change
+//!  connection (bounded number, slow ones are ended) ──▶ routes ──Command──▶ supervisor
+//!                                                        │ ◀────outcome───────┘
+//!                                                        ├── Snapshot (GETs need nobody)
+//!                                                        ├── log thread (events)
+//!                                                        └── live: both of these, as they change
 //! ```
 
 mod access;
@@ -21,7 +21,6 @@ mod openapi;
 mod routes;
 mod serve;
 mod stall;
-mod thread;
 mod tokens;
 mod vms;
 
@@ -29,4 +28,4 @@ pub(crate) use access::TcpApi;
 pub use access::{AccessError, Reload};
 pub use openapi::openapi;
 pub(crate) use routes::{Shared, router};
-pub(crate) use thread::ApiThread;
+pub(crate) use serve::{serve, serve_tcp};

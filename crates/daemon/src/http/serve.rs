@@ -24,14 +24,18 @@ use hyper_util::{
 use rustix::net::sockopt::set_tcp_user_timeout;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream, UnixListener},
+    net::{TcpStream, UnixListener},
     sync::{Semaphore, watch},
     task::JoinSet,
     time::{sleep, timeout},
 };
 use tokio_rustls::server::TlsStream;
 
-use super::{access::Access, authority::authorize, stall::StallGuard};
+use super::{
+    access::{Access, TcpApi},
+    authority::authorize,
+    stall::StallGuard,
+};
 
 /// Connections over the Unix socket at a time; more wait until one ends.
 const CONNECTIONS_MAX: usize = 256;
@@ -50,22 +54,17 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until `stop` is true or its sender gone; then ends when the answers
 /// under way are given.
-pub(super) async fn serve(listener: &UnixListener, router: Router, stop: watch::Receiver<bool>) {
+pub(crate) async fn serve(listener: &UnixListener, router: Router, stop: watch::Receiver<bool>) {
     let accept = |cx: &mut Context<'_>| listener.poll_accept(cx).map_ok(|(stream, _)| stream);
     let talk = |stream| converse(StallGuard::new(stream), router.clone(), stop.clone());
     receive(accept, CONNECTIONS_MAX, talk, stop.clone()).await;
 }
 
 /// The same over TCP, for those who have a token.
-pub(super) async fn serve_tcp(
-    listener: &TcpListener,
-    access: &watch::Receiver<Arc<Access>>,
-    router: Router,
-    stop: watch::Receiver<bool>,
-) {
-    let router = router.layer(from_fn_with_state(access.clone(), authorize));
-    let accept = |cx: &mut Context<'_>| listener.poll_accept(cx).map_ok(|(stream, _)| stream);
-    let talk = |stream| meet(stream, access.clone(), router.clone(), stop.clone());
+pub(crate) async fn serve_tcp(api: &TcpApi, router: Router, stop: watch::Receiver<bool>) {
+    let router = router.layer(from_fn_with_state(api.access.clone(), authorize));
+    let accept = |cx: &mut Context<'_>| api.listener.poll_accept(cx).map_ok(|(stream, _)| stream);
+    let talk = |stream| meet(stream, api.access.clone(), router.clone(), stop.clone());
     receive(accept, TCP_CONNECTIONS_MAX, talk, stop.clone()).await;
 }
 
@@ -106,7 +105,7 @@ async fn receive<S, T: Future<Output = ()> + Send + 'static>(
 }
 
 /// Waits for the end.
-pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
+async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await; // nobody who could stop it is a stop, too
 }
 
