@@ -10,12 +10,15 @@ use dynmem_store::history::Subject;
 use serde::Serialize;
 
 use super::{
-    answer::{Answer, json, problem},
+    answer::{self, Answer, json, problem},
     openapi::{BadRequest, Failed, NoSuchVm, Unavailable, VmName},
     routes::Shared,
     vms::{Name, name_of},
 };
-use crate::history::{host_history, vm_history};
+use crate::{
+    history::{host_history, vm_history},
+    supervisor::unknown,
+};
 
 type Asked = Result<Query<HistoryQuery>, QueryRejection>;
 
@@ -32,10 +35,9 @@ type Asked = Result<Query<HistoryQuery>, QueryRejection>;
     )
 )]
 pub(super) async fn vm(State(shared): State<Shared>, name: Name, query: Asked) -> Answer<Response> {
-    let (name, query) = (name_of(name)?, read(query)?);
+    let (name, query) = (name_of(name)?, answer::query(query)?);
     if shared.snapshots.borrow().vm(&name).is_none() {
-        let shown: String = name.chars().take(80).collect();
-        return Err(problem(404, format!("No VM is named {shown:?}")));
+        return Err(unknown(&name).into());
     }
     let (span, series) = shared.history.ask(Subject::Vm(name.clone()), &query).await?;
     match query.format {
@@ -60,7 +62,7 @@ pub(super) async fn vm(State(shared): State<Shared>, name: Name, query: Asked) -
     )
 )]
 pub(super) async fn host(State(shared): State<Shared>, query: Asked) -> Answer<Response> {
-    let query = read(query)?;
+    let query = answer::query(query)?;
     let (span, series) = shared.history.ask(Subject::Host, &query).await?;
     match query.format {
         HistoryFormat::Csv => csv(&host_history(span, &series, Vec::new()).points),
@@ -69,11 +71,6 @@ pub(super) async fn host(State(shared): State<Shared>, query: Asked) -> Answer<R
             Ok(json(host_history(span, &series, events)).into_response())
         }
     }
-}
-
-fn read(query: Asked) -> Answer<HistoryQuery> {
-    let Query(query) = query.map_err(|error| problem(400, format!("The query is not understood: {error}")))?;
-    Ok(query)
 }
 
 fn csv<P: Serialize>(points: &[P]) -> Answer<Response> {

@@ -6,11 +6,11 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     answer::{Answer, json, problem},
-    openapi::{BadRequest, Conflict, NoSuchVm, Unavailable, VmName},
+    openapi::{ActedVm, BadRequest, Conflict, NoSuchVm, Unavailable, VmName},
     routes::Shared,
     vms::{Name, name_of},
 };
-use crate::supervisor::{Command, MeterAction};
+use crate::supervisor::{Command, MeterAction, unknown};
 
 /// The routes.
 pub(super) fn routes() -> OpenApiRouter<Shared> {
@@ -32,8 +32,7 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
 async fn show(State(shared): State<Shared>, name: Name) -> Answer<Json<MeterView>> {
     let name = name_of(name)?;
     let snapshot = shared.snapshots.borrow();
-    let shown: String = name.chars().take(80).collect();
-    let vm = snapshot.vm(&name).ok_or_else(|| problem(404, format!("No VM is named {shown:?}")))?;
+    let vm = snapshot.vm(&name).ok_or_else(|| unknown(&name))?;
     let advice = || problem(404, format!("{name} is not metered: enable that first (dynmem meter enable {name})"));
     vm.meter.clone().map(json).ok_or_else(advice)
 }
@@ -50,7 +49,7 @@ async fn act(shared: Shared, name: Name, action: MeterAction) -> Answer<Json<VmV
     operation_id = "enable_meter",
     tag = "vms",
     params(VmName),
-    responses((status = 200, description = "The VM", body = VmView), BadRequest, NoSuchVm, Unavailable)
+    responses(ActedVm, BadRequest, NoSuchVm, Unavailable)
 )]
 async fn enable(State(shared): State<Shared>, name: Name) -> Answer<Json<VmView>> {
     act(shared, name, MeterAction::Enable).await
@@ -63,7 +62,7 @@ async fn enable(State(shared): State<Shared>, name: Name) -> Answer<Json<VmView>
     operation_id = "reset_meter",
     tag = "vms",
     params(VmName),
-    responses((status = 200, description = "The VM", body = VmView), BadRequest, NoSuchVm, Conflict, Unavailable)
+    responses(ActedVm, BadRequest, NoSuchVm, Conflict, Unavailable)
 )]
 async fn reset(State(shared): State<Shared>, name: Name) -> Answer<Json<VmView>> {
     act(shared, name, MeterAction::Reset).await
@@ -76,7 +75,7 @@ async fn reset(State(shared): State<Shared>, name: Name) -> Answer<Json<VmView>>
     operation_id = "disable_meter",
     tag = "vms",
     params(VmName),
-    responses((status = 200, description = "The VM", body = VmView), BadRequest, NoSuchVm, Unavailable)
+    responses(ActedVm, BadRequest, NoSuchVm, Unavailable)
 )]
 async fn disable(State(shared): State<Shared>, name: Name) -> Answer<Json<VmView>> {
     act(shared, name, MeterAction::Disable).await

@@ -110,6 +110,15 @@ pub(super) struct Condition {
     if_match: Option<String>,
 }
 
+/// A VM, after what was asked of it.
+pub(super) struct ActedVm;
+
+impl IntoResponses for ActedVm {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        one("200", ResponseBuilder::new().description("The VM"), "application/json", "VmView")
+    }
+}
+
 /// A VM whose answer has the tag of its settings.
 pub(super) struct TaggedVm;
 
@@ -132,11 +141,13 @@ fn tagged(description: &str, schema: &str) -> BTreeMap<String, RefOr<Response>> 
     let mut tag = Header::new(ObjectBuilder::new().schema_type(Type::String));
     tag.description =
         Some("Stands for the VM's settings, and not for the figures that move by themselves: for `If-Match`".into());
-    let response = ResponseBuilder::new()
-        .description(description)
-        .header("ETag", tag)
-        .content("application/json", Content::new(Some(Ref::from_schema_name(schema))));
-    BTreeMap::from([("200".to_owned(), response.build().into())])
+    one("200", ResponseBuilder::new().description(description).header("ETag", tag), "application/json", schema)
+}
+
+/// One answer with a body of this schema.
+fn one(status: &str, response: ResponseBuilder, content: &str, schema: &str) -> BTreeMap<String, RefOr<Response>> {
+    let response = response.content(content, Content::new(Some(Ref::from_schema_name(schema))));
+    BTreeMap::from([(status.to_owned(), response.build().into())])
 }
 
 /// What is answered to a change that can be tried: a VM, or what a dry run has
@@ -184,9 +195,6 @@ impl<const STATUS: u16> IntoResponses for Refuses<STATUS> {
             500 => "The daemon could not do it",
             _ => "The daemon shuts down, or does too many of these already: try again",
         };
-        let response = ResponseBuilder::new()
-            .description(description)
-            .content(Problem::CONTENT_TYPE, Content::new(Some(Ref::from_schema_name("Problem"))));
-        BTreeMap::from([(STATUS.to_string(), response.build().into())])
+        one(&STATUS.to_string(), ResponseBuilder::new().description(description), Problem::CONTENT_TYPE, "Problem")
     }
 }

@@ -21,12 +21,12 @@ use tokio::task::spawn_blocking;
 use super::{
     answer::{Answer, json, problem, query, read},
     openapi::{
-        BadRequest, ChangeAnswer, Changed, Condition, Conflict, Failed, NoSuchVm, TaggedChange, TaggedVm, TooLarge,
-        Unavailable, VmName,
+        ActedVm, BadRequest, ChangeAnswer, Changed, Condition, Conflict, Failed, NoSuchVm, TaggedChange, TaggedVm,
+        TooLarge, Unavailable, VmName,
     },
     routes::Shared,
 };
-use crate::supervisor::{Action, Command, SettingsPatch, Target, Trial, shutting_down};
+use crate::supervisor::{Action, Command, SettingsPatch, Target, Trial, shutting_down, unknown};
 
 /// How long a guest may take to shut down for a restart, before it is reset.
 const RESTART_GRACE_MS: u64 = 60_000;
@@ -67,8 +67,7 @@ pub(super) async fn vms(State(shared): State<Shared>) -> impl IntoResponse {
 pub(super) async fn vm(State(shared): State<Shared>, name: Name) -> Answer<impl IntoResponse> {
     let name = name_of(name)?;
     let found = shared.snapshots.borrow().vm(&name).cloned();
-    let shown: String = name.chars().take(80).collect();
-    found.map(tagged).ok_or_else(|| problem(404, format!("No VM is named {shown:?}")))
+    found.map(tagged).ok_or_else(|| unknown(&name).into())
 }
 
 /// Why a VM has the memory that it has, and what would change it.
@@ -218,10 +217,7 @@ pub(super) async fn start(State(shared): State<Shared>, name: Name, change: Chan
     tag = "vms",
     params(VmName),
     request_body = Option<StopRequest>,
-    responses(
-        (status = 200, description = "The VM", body = VmView),
-        BadRequest, NoSuchVm, Conflict, TooLarge, Failed, Unavailable
-    )
+    responses(ActedVm, BadRequest, NoSuchVm, Conflict, TooLarge, Failed, Unavailable)
 )]
 pub(super) async fn stop(State(shared): State<Shared>, name: Name, body: Body) -> Answer<Json<VmView>> {
     let request = read(body, Some(StopRequest::default())).await?;
@@ -240,10 +236,7 @@ pub(super) async fn stop(State(shared): State<Shared>, name: Name, body: Body) -
     operation_id = "restart_vm",
     tag = "vms",
     params(VmName),
-    responses(
-        (status = 200, description = "The VM", body = VmView),
-        BadRequest, NoSuchVm, Conflict, Failed, Unavailable
-    )
+    responses(ActedVm, BadRequest, NoSuchVm, Conflict, Failed, Unavailable)
 )]
 pub(super) async fn restart(State(shared): State<Shared>, name: Name) -> Answer<Json<VmView>> {
     act(shared, name, Action::Restart { grace_ms: Some(RESTART_GRACE_MS) }).await
@@ -256,10 +249,7 @@ pub(super) async fn restart(State(shared): State<Shared>, name: Name) -> Answer<
     operation_id = "pause_vm",
     tag = "vms",
     params(VmName),
-    responses(
-        (status = 200, description = "The VM", body = VmView),
-        BadRequest, NoSuchVm, Conflict, Failed, Unavailable
-    )
+    responses(ActedVm, BadRequest, NoSuchVm, Conflict, Failed, Unavailable)
 )]
 pub(super) async fn pause(State(shared): State<Shared>, name: Name) -> Answer<Json<VmView>> {
     act(shared, name, Action::Pause).await
@@ -272,10 +262,7 @@ pub(super) async fn pause(State(shared): State<Shared>, name: Name) -> Answer<Js
     operation_id = "resume_vm",
     tag = "vms",
     params(VmName),
-    responses(
-        (status = 200, description = "The VM", body = VmView),
-        BadRequest, NoSuchVm, Conflict, Failed, Unavailable
-    )
+    responses(ActedVm, BadRequest, NoSuchVm, Conflict, Failed, Unavailable)
 )]
 pub(super) async fn resume(State(shared): State<Shared>, name: Name) -> Answer<Json<VmView>> {
     act(shared, name, Action::Resume).await
@@ -288,10 +275,7 @@ pub(super) async fn resume(State(shared): State<Shared>, name: Name) -> Answer<J
     operation_id = "save_vm",
     tag = "vms",
     params(VmName),
-    responses(
-        (status = 200, description = "The VM", body = VmView),
-        BadRequest, NoSuchVm, Conflict, Failed, Unavailable
-    )
+    responses(ActedVm, BadRequest, NoSuchVm, Conflict, Failed, Unavailable)
 )]
 pub(super) async fn save(State(shared): State<Shared>, name: Name) -> Answer<Json<VmView>> {
     act(shared, name, Action::Save).await
@@ -304,10 +288,7 @@ pub(super) async fn save(State(shared): State<Shared>, name: Name) -> Answer<Jso
     operation_id = "discard_saved",
     tag = "vms",
     params(VmName),
-    responses(
-        (status = 200, description = "The VM", body = VmView),
-        BadRequest, NoSuchVm, Conflict, Failed, Unavailable
-    )
+    responses(ActedVm, BadRequest, NoSuchVm, Conflict, Failed, Unavailable)
 )]
 pub(super) async fn discard(State(shared): State<Shared>, name: Name) -> Answer<Json<VmView>> {
     let name = name_of(name)?;

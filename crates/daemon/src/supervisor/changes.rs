@@ -50,7 +50,8 @@ pub(super) async fn outcome(change: &mut Option<Change>) -> Result<(), Problem> 
     }
 }
 
-pub(super) fn unknown(name: &str) -> Problem {
+/// No VM has this name.
+pub(crate) fn unknown(name: &str) -> Problem {
     let shown: String = name.chars().take(80).collect();
     Problem::new(404, format!("No VM is named {shown:?}"))
 }

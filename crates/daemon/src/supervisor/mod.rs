@@ -37,6 +37,7 @@ use tokio::{
 
 use autostart::EventKind;
 use changes::Change;
+pub(crate) use changes::unknown;
 pub(crate) use command::{Action, Command, Commands, SettingsPatch, Target, shutting_down};
 pub(crate) use dry_run::Trial;
 pub(crate) use metering::{MeterAction, Meters};
