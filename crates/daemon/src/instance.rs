@@ -7,13 +7,15 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
     io,
-    os::unix::fs::{DirBuilderExt, PermissionsExt, chown},
+    os::unix::{
+        fs::{DirBuilderExt, PermissionsExt, chown},
+        net::{UnixListener, UnixStream},
+    },
     path::{Path, PathBuf},
 };
 
 use dynmem_linux::HostReader;
 use rustix::fs::{FlockOperation, flock};
-use tokio::net::UnixListener;
 
 /// The group whose members may use the socket, if it exists.
 const GROUP: &str = "dynmem";
@@ -94,7 +96,7 @@ impl ApiSocket {
             Ok(_) => {
                 // A daemon without our lock (another's network file system,
                 // another program) may listen there all the same.
-                if std::os::unix::net::UnixStream::connect(path).is_ok() {
+                if UnixStream::connect(path).is_ok() {
                     return Err(InstanceError::Taken {
                         what: "socket",
                         path: path.to_owned(),
@@ -111,9 +113,9 @@ impl ApiSocket {
         Ok(Self { listener, path: path.to_owned(), _lock: held })
     }
 
-    /// The listener.
-    pub(crate) fn listener(&self) -> &UnixListener {
-        &self.listener
+    /// Another handle of the listener, for a runtime.
+    pub(crate) fn listener(&self) -> io::Result<UnixListener> {
+        self.listener.try_clone()
     }
 }
 
@@ -137,6 +139,7 @@ fn bind_privately(path: &Path) -> Result<UnixListener, InstanceError> {
             let _ = chown(&hidden, None, Some(group));
         }
         fs::set_permissions(&hidden, Permissions::from_mode(0o660)).map_err(failed("set the mode of", path))?;
+        listener.set_nonblocking(true).map_err(failed("listen on", path))?;
         fs::rename(&hidden, path).map_err(failed("move the socket to", path))?;
         Ok(listener)
     });
@@ -184,14 +187,14 @@ mod tests {
     async fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("s.sock");
-        drop(std::os::unix::net::UnixListener::bind(&path).expect("a socket")); // leaves the file
+        drop(UnixListener::bind(&path).expect("a socket")); // leaves the file
         assert!(path.exists());
         let socket = ApiSocket::bind(&path).expect("nobody listens");
         assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o660);
         assert!(matches!(ApiSocket::bind(&path), Err(InstanceError::Taken { .. })));
         drop(socket);
         assert!(!path.exists(), "removed with its owner");
-        let _foreign = std::os::unix::net::UnixListener::bind(&path).expect("a socket");
+        let _foreign = UnixListener::bind(&path).expect("a socket");
         assert!(matches!(ApiSocket::bind(&path), Err(InstanceError::Taken { .. })));
         let left: Vec<_> = fs::read_dir(dir.path()).expect("readable").flatten().map(|e| e.file_name()).collect();
         assert_eq!(left.len(), 2, "the socket and its lock only: {left:?}");

@@ -8,8 +8,9 @@
 //!                                   └────────────┘ ◀───────────────────────────────────-┘
 //! ```
 //!
-//! One thread runs all of it (a current-thread runtime): the supervisor owns
-//! every piece of state that matters, everybody else sends messages through
+//! One thread runs all of it but the talk with clients, which has a thread of
+//! its own (`http`): the supervisor owns every piece of state that matters,
+//! everybody else sends messages through
 //! bounded channels. The rooms, in the order in which data goes through them:
 //! `agent_link`, `driver`, `host` (facts) → `supervisor` → `driver` (orders),
 //! `log` (events), `history` (samples) and `advice`, `views` and `http` (people). `adopt` finds machines that an

@@ -64,8 +64,8 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> anyhow::Result<()> {
     let config = Config::load(args.config.as_deref())?;
-    // One thread: nothing here computes for long, and a host's processors
-    // belong to its guests.
+    // One thread, and one for clients: nothing here computes for long, and a
+    // host's processors belong to its guests.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(8)

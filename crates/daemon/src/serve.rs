@@ -1,8 +1,6 @@
 //! [`Daemon`]: everything put together, from the settings to the last word.
 
-use std::{
-    collections::BTreeMap, future::Future, net::SocketAddr, path::Path, sync::Arc, thread::JoinHandle, time::Duration,
-};
+use std::{collections::BTreeMap, future::Future, net::SocketAddr, path::Path, sync::Arc, thread::JoinHandle};
 
 use anyhow::{Context as _, anyhow};
 use dynmem_api::{DamagedDefinition, HostPagingView, MemoryLimits};
@@ -11,10 +9,7 @@ use dynmem_hypervisor::{Hypervisor, Qemu, fake::FakeHost};
 use dynmem_linux::{HostReader, may_swap};
 use dynmem_store::{Definitions, EventLog, Loaded};
 use rustix::process::geteuid;
-use tokio::{
-    sync::{mpsc, watch},
-    time::timeout,
-};
+use tokio::sync::{mpsc, watch};
 
 use crate::{
     adopt,
@@ -38,8 +33,6 @@ use crate::{
 const QEMU: &str = "qemu-system-x86_64";
 /// Events that are kept; the oldest go.
 const EVENTS_MAX: u64 = 1_000_000;
-/// Answers that are under way when the daemon ends may take this long.
-const FAREWELL: Duration = Duration::from_secs(2);
 
 /// The hypervisor that the settings ask for, tried out.
 pub async fn probe(config: &Config) -> anyhow::Result<Hypervisor> {
@@ -98,7 +91,7 @@ impl Daemon {
         let history_log = log.another();
         // Before anybody is touched: with the socket taken, this is not our place.
         let socket = ApiSocket::bind(&config.socket)?;
-        let tcp = open_tcp(config).await?;
+        let tcp = open_tcp(config)?;
         tell_start(&mut log, host_config, &hypervisor); // whoever waits for this can connect
         let (advice, advised) = watch::channel(Arc::default());
         let Supervised { supervisor, commands, snapshots, facts, groups } =
@@ -125,38 +118,30 @@ impl Daemon {
         let Self { supervisor, socket, tcp, shared, facts, threads, reader, groups, _lock } = self;
         let sampling = tokio::spawn(history::watch(shared.snapshots.clone(), shared.history.clone()));
         let watching = tokio::spawn(host::watch(reader, groups, facts));
-        let (stopping, stopped) = watch::channel(false);
-        let router = http::router(shared);
-        let mut serving = Box::pin(async {
-            let local = http::serve(socket.listener(), router.clone(), stopped.clone());
-            match &tcp {
-                Some(tcp) => drop(tokio::join!(local, http::serve_tcp(tcp, router, stopped))),
-                None => local.await,
-            }
-        });
+        let api = match http::ApiThread::start(socket, tcp, http::router(shared)) {
+            Ok(api) => api,
+            Err(error) => return tracing::error!(%error, "no thread for clients can be started"),
+        };
         systemd::notify(systemd::READY);
         tokio::select! {
             () = supervisor.run() => tracing::error!("the supervisor ended by itself"),
-            () = &mut serving => {}
+            () = api.ended() => {}
             () = stop => {}
         }
         // Dropped by now, the supervisor has answered everybody who waited.
         systemd::notify(systemd::STOPPING);
         watching.abort();
         sampling.abort();
-        let _ = stopping.send(true);
-        if timeout(FAREWELL, serving).await.is_err() {
-            tracing::debug!("some connections were cut off");
-        }
+        api.stop().await;
         // Nobody is left who could write: the threads end.
         let _ = tokio::task::spawn_blocking(move || threads.map(JoinHandle::join)).await;
     }
 }
 
 /// The API over TCP, if the settings want it.
-async fn open_tcp(config: &Config) -> anyhow::Result<Option<http::TcpApi>> {
+fn open_tcp(config: &Config) -> anyhow::Result<Option<http::TcpApi>> {
     let Some(section) = &config.tcp else { return Ok(None) };
-    let api = http::TcpApi::open(section).await?;
+    let api = http::TcpApi::open(section)?;
     let address = api.address().unwrap_or(section.listen);
     tracing::info!("The API is served on https://{address} to those who have a token");
     Ok(Some(api))
@@ -297,6 +282,7 @@ async fn supervise(
         let saved = saved.found.remove(&definition.name);
         supervisor.take_in(definition, found, saved);
     }
+    supervisor.publish(); // whoever comes first sees all of them
     Ok(Supervised { supervisor, commands, snapshots: seen, facts, groups })
 }
 
@@ -316,4 +302,26 @@ fn smart_paging(folder: &Path, hypervisor: &Hypervisor, groups: Option<&Groups>)
         || format!("its files are made in {place}, on the system disk: a folder elsewhere lets the host keep its pace");
     let remark = allowed.err().or_else(|| paging::is_on_system_disk(folder).then(on_system_disk));
     HostPagingView { possible, folder: Some(folder.to_owned()), remark }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn clients_are_served_by_a_daemon_that_knows_its_vms() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().display();
+        let text = format!(
+            "state_dir = '{path}'\nsocket = '{path}/s'\nbackend = 'fake'\n[host]\nmemory = '2560MB'\nreserve = '512MB'\n"
+        );
+        let config = Config::from_toml(&text, &folder.path().join("dynmemd.toml")).expect("right settings");
+        fs::create_dir(folder.path().join("vms")).expect("a folder");
+        fs::write(folder.path().join("vms/web01.toml"), "name = 'web01'\n").expect("written");
+        let hypervisor = probe(&config).await.expect("imitated");
+        let daemon = Daemon::prepare(&config, hypervisor).await.expect("a daemon");
+        assert!(daemon.shared.snapshots.borrow().vm("web01").is_some(), "before the first request is read");
+    }
 }

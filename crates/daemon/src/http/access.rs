@@ -11,14 +11,14 @@
 use std::{
     fs::{File, OpenOptions},
     io::{self, Read},
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use rustix::fs::OFlags;
-use tokio::{net::TcpListener, sync::watch};
+use tokio::sync::watch;
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
@@ -162,19 +162,25 @@ fn read_bounded(file: File) -> io::Result<Vec<u8>> {
 
 /// A place for TCP clients to come to.
 pub(crate) struct TcpApi {
-    pub(crate) listener: TcpListener,
+    listener: TcpListener,
     pub(crate) access: watch::Receiver<Arc<Access>>,
     reload: Reload,
 }
 
 impl TcpApi {
     /// Listens, with everything that it takes read and right.
-    pub(crate) async fn open(section: &TcpSection) -> Result<Self, AccessError> {
+    pub(crate) fn open(section: &TcpSection) -> Result<Self, AccessError> {
         let (published, access) = watch::channel(Arc::new(Access::read(section)?));
         let failed = |source| AccessError::Listen { address: section.listen, source };
-        let listener = TcpListener::bind(section.listen).await.map_err(failed)?;
+        let listener = TcpListener::bind(section.listen).map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
         let reload = Reload { section: section.clone(), published: Arc::new(published) };
         Ok(Self { listener, access, reload })
+    }
+
+    /// Another handle of the listener, for a runtime.
+    pub(crate) fn listener(&self) -> io::Result<TcpListener> {
+        self.listener.try_clone()
     }
 
     /// Where it listens.

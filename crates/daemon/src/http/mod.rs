@@ -2,11 +2,11 @@
 //! and tokens.
 //!
 //! ```text
-//!  connection (bounded number, slow ones are ended) ──▶ routes ──Command──▶ supervisor
-//!                                                        │ ◀────outcome───────┘
-//!                                                        ├── Snapshot (GETs need nobody)
-//!                                                        ├── log thread (events)
-//!                                                        └── live: both of these, as they change
+//!  API thread: connection (bounded number, slow ones are ended) ──▶ routes ──Command──▶ supervisor
+//!                                                                    │ ◀────outcome───────┘
+//!                                                                    ├── Snapshot (GETs need nobody)
+//!                                                                    ├── log thread (events)
+//!                                                                    └── live: both of these, as they change
 //! ```
 
 mod access;
@@ -21,6 +21,7 @@ mod openapi;
 mod routes;
 mod serve;
 mod stall;
+mod thread;
 mod tokens;
 mod vms;
 
@@ -28,4 +29,4 @@ pub(crate) use access::TcpApi;
 pub use access::{AccessError, Reload};
 pub use openapi::openapi;
 pub(crate) use routes::{Shared, router};
-pub(crate) use serve::{serve, serve_tcp};
+pub(crate) use thread::ApiThread;

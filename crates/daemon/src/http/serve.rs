@@ -24,7 +24,7 @@ use hyper_util::{
 use rustix::net::sockopt::set_tcp_user_timeout;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpStream, UnixListener},
+    net::{TcpListener, TcpStream, UnixListener},
     sync::{Semaphore, watch},
     task::JoinSet,
     time::{sleep, timeout},
@@ -32,9 +32,10 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 
 use super::{
-    access::{Access, TcpApi},
+    access::Access,
     authority::authorize,
     stall::StallGuard,
+    thread::{Service, ServiceWatch, reached},
 };
 
 /// Connections over the Unix socket at a time; more wait until one ends.
@@ -52,20 +53,25 @@ const HEAD_BYTES_MAX: usize = 16 << 10;
 /// After an accept that failed (no file descriptors left), until the next.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until `stop` is true or its sender gone; then ends when the answers
-/// under way are given.
-pub(crate) async fn serve(listener: &UnixListener, router: Router, stop: watch::Receiver<bool>) {
+/// Serves while the service is open; ends when the answers under way then are
+/// given.
+pub(super) async fn serve(listener: &UnixListener, router: Router, service: ServiceWatch) {
     let accept = |cx: &mut Context<'_>| listener.poll_accept(cx).map_ok(|(stream, _)| stream);
-    let talk = |stream| converse(StallGuard::new(stream), router.clone(), stop.clone());
-    receive(accept, CONNECTIONS_MAX, talk, stop.clone()).await;
+    let talk = |stream| converse(StallGuard::new(stream), router.clone(), service.clone());
+    receive(accept, CONNECTIONS_MAX, talk, service.clone()).await;
 }
 
 /// The same over TCP, for those who have a token.
-pub(crate) async fn serve_tcp(api: &TcpApi, router: Router, stop: watch::Receiver<bool>) {
-    let router = router.layer(from_fn_with_state(api.access.clone(), authorize));
-    let accept = |cx: &mut Context<'_>| api.listener.poll_accept(cx).map_ok(|(stream, _)| stream);
-    let talk = |stream| meet(stream, api.access.clone(), router.clone(), stop.clone());
-    receive(accept, TCP_CONNECTIONS_MAX, talk, stop.clone()).await;
+pub(super) async fn serve_tcp(
+    listener: &TcpListener,
+    access: &watch::Receiver<Arc<Access>>,
+    router: Router,
+    service: ServiceWatch,
+) {
+    let router = router.layer(from_fn_with_state(access.clone(), authorize));
+    let accept = |cx: &mut Context<'_>| listener.poll_accept(cx).map_ok(|(stream, _)| stream);
+    let talk = |stream| meet(stream, access.clone(), router.clone(), service.clone());
+    receive(accept, TCP_CONNECTIONS_MAX, talk, service.clone()).await;
 }
 
 /// Accepts, and talks with up to so many at a time.
@@ -73,7 +79,7 @@ async fn receive<S, T: Future<Output = ()> + Send + 'static>(
     accept: impl Fn(&mut Context<'_>) -> Poll<io::Result<S>>,
     places: usize,
     talk: impl Fn(S) -> T,
-    mut stop: watch::Receiver<bool>,
+    mut service: ServiceWatch,
 ) {
     let places = Arc::new(Semaphore::new(places));
     let mut connections = JoinSet::new();
@@ -84,7 +90,7 @@ async fn receive<S, T: Future<Output = ()> + Send + 'static>(
             Ok::<_, io::Error>((poll_fn(&accept).await?, place))
         };
         let accepted = tokio::select! {
-            () = stopped(&mut stop) => break,
+            () = reached(Service::Closing, &mut service) => break,
             accepted = next => accepted,
         };
         let (stream, place) = match accepted {
@@ -104,27 +110,17 @@ async fn receive<S, T: Future<Output = ()> + Send + 'static>(
     while connections.join_next().await.is_some() {}
 }
 
-/// Waits for the end.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
-    let _ = stop.wait_for(|stop| *stop).await; // nobody who could stop it is a stop, too
-}
-
 /// A TCP client from its first byte to its last; the last comes at once when
 /// other certificates or tokens hold than those that let it in.
-async fn meet(
-    stream: TcpStream,
-    mut access: watch::Receiver<Arc<Access>>,
-    router: Router,
-    mut stop: watch::Receiver<bool>,
-) {
+async fn meet(stream: TcpStream, mut access: watch::Receiver<Arc<Access>>, router: Router, mut service: ServiceWatch) {
     let handshake = shake_hands(stream, Arc::clone(&access.borrow_and_update()));
     let stream = tokio::select! {
         stream = handshake => stream,
-        () = stopped(&mut stop) => return,
+        () = reached(Service::Closing, &mut service) => return,
     };
     match stream {
         Ok(stream) => tokio::select! {
-            () = converse(stream, router, stop) => {}
+            () = converse(stream, router, service) => {}
             Ok(()) = access.changed() => tracing::debug!("a connection was let in by what holds no more"),
         },
         Err(error) => tracing::debug!(%error, "a TLS handshake failed"),
@@ -137,7 +133,7 @@ async fn shake_hands(stream: TcpStream, access: Arc<Access>) -> io::Result<TlsSt
     timeout(HANDSHAKE_PATIENCE, access.acceptor.accept(StallGuard::new(stream))).await?
 }
 
-async fn converse<S>(stream: S, router: Router, mut stop: watch::Receiver<bool>)
+async fn converse<S>(stream: S, router: Router, mut service: ServiceWatch)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -150,7 +146,7 @@ where
     );
     let outcome = tokio::select! {
         outcome = &mut connection => outcome,
-        () = stopped(&mut stop) => {
+        () = reached(Service::Closing, &mut service) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

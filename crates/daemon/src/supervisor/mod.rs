@@ -179,7 +179,6 @@ impl Supervisor {
     /// Runs until nobody can ask any more. Dropping it leaves every machine
     /// running.
     pub(crate) async fn run(mut self) {
-        self.publish();
         while let Some(wake) = self.sleep().await {
             match wake {
                 Wake::Fact(Some(fact)) => self.take_fact(fact),

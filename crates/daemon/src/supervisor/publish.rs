@@ -43,7 +43,7 @@ impl Supervisor {
     }
 
     /// Publishes what there is now.
-    pub(super) fn publish(&mut self) {
+    pub(crate) fn publish(&mut self) {
         let began = Instant::now();
         let (now, now_unix_ms) = (self.clock.now(), unix_ms());
         self.observe_meters(now);
