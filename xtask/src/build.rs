@@ -7,7 +7,7 @@
 use std::{env, path::PathBuf};
 
 use anyhow::Result;
-use dynmem_vm_tests::{GUEST_PROFILE, GUEST_TARGET, Image};
+use dynmem_vm_tests::{Binaries, GUEST_PROFILE, GUEST_TARGET, Image};
 
 use crate::shell;
 
@@ -56,6 +56,14 @@ pub(crate) fn programs(profile: Profile) -> Result<()> {
         build.arg("--release");
     }
     shell::run(&mut build)
+}
+
+/// Builds what a bench measures: as users run it, or, where a `quick` run is to
+/// show that the bench works, as the tests have built it.
+pub(crate) fn measured(quick: bool) -> Result<Binaries> {
+    let profile = if quick { Profile::Dev } else { Profile::Release };
+    programs(profile)?;
+    Ok(Binaries::in_folder(profile.folder()))
 }
 
 /// Builds the programs that run in the guest, and its image around them.

@@ -14,10 +14,7 @@ use dynmem_units::Bytes;
 use dynmem_vm_tests::{Binaries, Guest, Lab, LabOptions};
 use tokio::time::{Instant, sleep};
 
-use crate::{
-    build::{self, Profile},
-    report::Metric,
-};
+use crate::{build, report::Metric};
 
 const GUESTS: u64 = 20;
 /// Long enough for boots, first reports and first decisions to be over.
@@ -28,10 +25,10 @@ const GOAL_CPU_PERCENT: f64 = 1.0;
 const GOAL_RESIDENT_MIB: f64 = 40.0;
 
 pub(super) fn run(quick: bool) -> Result<Vec<Metric>> {
-    build::programs(Profile::Release)?;
+    let binaries = build::measured(quick)?;
     let length = if quick { MEASURE_QUICK } else { MEASURE };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (cpu_percent, resident_mib) = runtime.block_on(measure(length))?;
+    let (cpu_percent, resident_mib) = runtime.block_on(measure(binaries, length))?;
     let metric =
         |name, value, unit| Metric::new(name, value, unit).with("guests", GUESTS).with("seconds", length.as_secs());
     Ok(vec![
@@ -40,9 +37,8 @@ pub(super) fn run(quick: bool) -> Result<Vec<Metric>> {
     ])
 }
 
-async fn measure(length: Duration) -> Result<(f64, f64)> {
+async fn measure(binaries: Binaries, length: Duration) -> Result<(f64, f64)> {
     let pool = Bytes::from_mib(GUESTS * 1024);
-    let binaries = Binaries::in_folder(Profile::Release.folder());
     let lab = Lab::start(LabOptions { backend: "fake", ..LabOptions::with_pool(pool, binaries) }).await?;
     for number in 1..=GUESTS {
         let name = format!("guest{number:02}");

@@ -30,10 +30,7 @@ use tokio::{
 };
 
 use super::idle::{cpu_ticks, resident_kib};
-use crate::{
-    build::{self, Profile},
-    report::Metric,
-};
+use crate::{build, report::Metric};
 
 const GOAL_P99_MS: f64 = 5.0;
 const GOAL_CPU_PERCENT: f64 = 15.0;
@@ -76,9 +73,9 @@ struct Figures {
 
 pub(super) fn run(quick: bool) -> Result<Vec<Metric>> {
     let size = if quick { QUICK } else { FULL };
-    build::programs(Profile::Release)?;
+    let binaries = build::measured(quick)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let figures = runtime.block_on(measure(size))?;
+    let figures = runtime.block_on(measure(binaries, size))?;
     let metric = |name, value, unit| {
         Metric::new(name, value, unit).with("guests", size.guests).with("seconds", size.measure.as_secs())
     };
@@ -96,9 +93,8 @@ pub(super) fn run(quick: bool) -> Result<Vec<Metric>> {
     ])
 }
 
-async fn measure(size: Size) -> Result<Figures> {
+async fn measure(binaries: Binaries, size: Size) -> Result<Figures> {
     let pool = Bytes::from_mib(size.guests * 1024);
-    let binaries = Binaries::in_folder(Profile::Release.folder());
     let dynmem = binaries.dynmem()?;
     let lab = Lab::start(LabOptions { backend: "fake", ..LabOptions::with_pool(pool, binaries) }).await?;
     let cli_start_ms = start_cli(&dynmem, &lab.socket()).await?;

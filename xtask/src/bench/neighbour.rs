@@ -34,11 +34,7 @@ use rustix::{
 use tokio::time::Instant;
 
 use self::reference::Reference;
-use crate::{
-    build::{self, Profile},
-    report::Metric,
-    setup,
-};
+use crate::{build, report::Metric, setup};
 
 /// Both can boot, because the offender gives what the victim boots with.
 const POOL: Bytes = Bytes::from_mib(1536);
@@ -103,11 +99,11 @@ impl Round {
 
 pub(super) fn run(quick: bool) -> Result<Vec<Metric>> {
     setup::run()?;
-    build::programs(Profile::Release)?;
+    let binaries = build::measured(quick)?;
     let image = build::image()?;
     let (rounds, seconds) = if quick { (ROUNDS_QUICK, MEASURE_SECONDS_QUICK) } else { (ROUNDS, MEASURE_SECONDS) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut measured = runtime.block_on(measure(&image, rounds, seconds))?;
+    let mut measured = runtime.block_on(measure(binaries, &image, rounds, seconds))?;
     measured.sort_by(|a, b| a.kept().total_cmp(&b.kept()));
     let middle = measured[measured.len() / 2];
     let died = measured.iter().filter(|round| round.offender_died).count();
@@ -129,9 +125,9 @@ pub(super) fn run(quick: bool) -> Result<Vec<Metric>> {
     ])
 }
 
-async fn measure(image: &Image, rounds: usize, seconds: u64) -> Result<Vec<Round>> {
+async fn measure(binaries: Binaries, image: &Image, rounds: usize, seconds: u64) -> Result<Vec<Round>> {
     let processors = Processors::of_this_program()?;
-    let lab = Lab::start(LabOptions::with_pool(POOL, Binaries::in_folder(Profile::Release.folder()))).await?;
+    let lab = Lab::start(LabOptions::with_pool(POOL, binaries)).await?;
     let daemon = lab.daemon_pid().context("The daemon has ended")?;
     processors.pin_to_others(std::process::id())?;
     processors.pin_to_others(daemon)?; // and what it starts from now on

@@ -15,11 +15,7 @@ use dynmem_api::{StopMode, StopRequest, VmView};
 use dynmem_units::Bytes;
 use dynmem_vm_tests::{Binaries, Guest, Image, Lab, LabOptions, Workload, is_served};
 
-use crate::{
-    build::{self, Profile},
-    report::Metric,
-    setup,
-};
+use crate::{build, report::Metric, setup};
 
 /// Boot memory; the pool is larger than the guest's maximum, so that what is
 /// measured is the way of a request and not somebody else's reclaim.
@@ -46,11 +42,11 @@ const GOAL_P99_MS: f64 = 250.0;
 
 pub(super) fn run(quick: bool) -> Result<Vec<Metric>> {
     setup::run()?;
-    build::programs(Profile::Release)?;
+    let binaries = build::measured(quick)?;
     let image = build::image()?;
     let rounds = if quick { ROUNDS_QUICK } else { ROUNDS };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (accelerator, grants) = runtime.block_on(measure(&image, rounds))?;
+    let (accelerator, grants) = runtime.block_on(measure(binaries, &image, rounds))?;
     let metric = |name, value, unit| {
         Metric::new(name, value, unit).with("accelerator", accelerator.as_str()).with("spike_mib", SPIKE.mib())
     };
@@ -63,8 +59,8 @@ pub(super) fn run(quick: bool) -> Result<Vec<Metric>> {
 }
 
 /// The accelerator, and the milliseconds of each spike, in rising order.
-async fn measure(image: &Image, rounds: u32) -> Result<(String, Vec<u32>)> {
-    let lab = Lab::start(LabOptions::with_pool(POOL, Binaries::in_folder(Profile::Release.folder()))).await?;
+async fn measure(binaries: Binaries, image: &Image, rounds: u32) -> Result<(String, Vec<u32>)> {
+    let lab = Lab::start(LabOptions::with_pool(POOL, binaries)).await?;
     lab.define(&Guest::new("spiky", STARTUP_MIB, STARTUP_MIB, MAXIMUM_MIB), Some(image)).await?;
     let mut accelerator = None;
     let mut grants = Vec::new();

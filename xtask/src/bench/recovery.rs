@@ -12,11 +12,7 @@ use dynmem_units::Bytes;
 use dynmem_vm_tests::{Binaries, Guest, Lab, LabOptions};
 use tokio::time::{Instant, sleep};
 
-use crate::{
-    build::{self, Profile},
-    report::Metric,
-    setup,
-};
+use crate::{build, report::Metric, setup};
 
 const GUESTS: usize = 20;
 /// Boot memory of each; what QEMU itself takes is more than that.
@@ -32,10 +28,10 @@ const GIVE_UP: Duration = Duration::from_mins(1);
 
 pub(super) fn run(quick: bool) -> Result<Vec<Metric>> {
     setup::run()?;
-    build::programs(Profile::Release)?;
+    let binaries = build::measured(quick)?;
     let starts = if quick { STARTS_QUICK } else { STARTS };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (without, with) = runtime.block_on(measure(starts))?;
+    let (without, with) = runtime.block_on(measure(binaries, starts))?;
     let metric = Metric::new("recovery_20_seconds", median(&with), "s")
         .against("a start without guests", median(&without))
         .with("goal_seconds", GOAL_SECONDS)
@@ -46,8 +42,8 @@ pub(super) fn run(quick: bool) -> Result<Vec<Metric>> {
 }
 
 /// How long starts took, in rising order: without guests, and with all.
-async fn measure(starts: usize) -> Result<(Vec<f64>, Vec<f64>)> {
-    let mut lab = Lab::start(LabOptions::with_pool(POOL, Binaries::in_folder(Profile::Release.folder()))).await?;
+async fn measure(binaries: Binaries, starts: usize) -> Result<(Vec<f64>, Vec<f64>)> {
+    let mut lab = Lab::start(LabOptions::with_pool(POOL, binaries)).await?;
     let without = restart(&mut lab, 0, starts).await?;
     for number in 1..=GUESTS {
         let name = format!("guest{number:02}");

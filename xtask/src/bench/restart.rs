@@ -22,11 +22,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use dynmem_vm_tests::{Binaries, Crowd, LabOptions, Restarted};
 
-use crate::{
-    build::{self, Profile},
-    report::Metric,
-    setup,
-};
+use crate::{build, report::Metric, setup};
 
 const ROUNDS: u32 = 200;
 const ROUNDS_QUICK: u32 = 3;
@@ -34,10 +30,10 @@ const GOAL_SECONDS: f64 = 60.0;
 
 pub(super) fn run(quick: bool, rounds: Option<u32>) -> Result<Vec<Metric>> {
     setup::run()?;
-    build::programs(Profile::Release)?;
+    let binaries = build::measured(quick)?;
     let rounds = rounds.unwrap_or(if quick { ROUNDS_QUICK } else { ROUNDS });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let Some(intact) = runtime.block_on(measure(rounds))? else { return Ok(Vec::new()) };
+    let Some(intact) = runtime.block_on(measure(binaries, rounds))? else { return Ok(Vec::new()) };
     ensure!(!intact.is_empty(), "No restart went right");
     let mut gone_after: Vec<Duration> = intact.iter().map(|restart| restart.gone_after).collect();
     gone_after.sort_unstable();
@@ -55,8 +51,8 @@ pub(super) fn run(quick: bool, rounds: Option<u32>) -> Result<Vec<Metric>> {
 
 /// The restarts after which everything was as it should be. None where this
 /// host can't page.
-async fn measure(rounds: u32) -> Result<Option<Vec<Restarted>>> {
-    let options = LabOptions::with_pool(Crowd::POOL, Binaries::in_folder(Profile::Release.folder()));
+async fn measure(binaries: Binaries, rounds: u32) -> Result<Option<Vec<Restarted>>> {
+    let options = LabOptions::with_pool(Crowd::POOL, binaries);
     let image = build::image()?;
     let Some(mut crowd) = Crowd::gather(options, &image).await? else { return Ok(None) };
     let mut intact = Vec::new();
