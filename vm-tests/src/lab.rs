@@ -23,12 +23,12 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use dynmem_api::{Client, ClientError, StopMode, StopRequest, VmView};
+use dynmem_footprint::{self as footprint, Footprint};
 use dynmem_units::Bytes;
 use rustix::process::Signal;
 
 use crate::{
     Binaries, Monitor,
-    cleanup::{self, Footprint},
     wait::{Seen, until},
 };
 
@@ -79,7 +79,7 @@ impl Lab {
     /// Starts a daemon and waits until it answers.
     pub async fn start(options: LabOptions) -> Result<Self> {
         let footprint = Footprint::new().context("Could not make a temporary folder")?;
-        let client = Client::new(footprint.root().join("dynmem.sock"));
+        let client = Client::new(footprint.path().join("dynmem.sock"));
         let mut lab = Self { options, client, daemon: None, finished: false, footprint };
         fs::create_dir(lab.state_dir())?;
         fs::create_dir(lab.guests_dir())?;
@@ -106,7 +106,7 @@ impl Lab {
 
     /// The private folder.
     pub fn root(&self) -> &Path {
-        self.footprint.root()
+        self.footprint.path()
     }
 
     /// The daemon's state folder.
@@ -182,7 +182,7 @@ impl Lab {
     /// Ends the daemon with SIGTERM and waits for it. Guests run on.
     pub async fn stop_daemon(&mut self) -> Result<()> {
         let mut daemon = self.daemon.take().context("No daemon runs")?;
-        cleanup::kill(daemon.id(), Signal::TERM);
+        footprint::kill(daemon.id(), Signal::TERM);
         let ended = until("the daemon's end after SIGTERM", DAEMON_DOWN, async || {
             Ok(daemon.try_wait()?.map_or(Seen::NotYet("it runs".to_owned()), Seen::Ready))
         })
@@ -200,9 +200,9 @@ impl Lab {
     /// Ends a machine's process with SIGKILL, as a crash of QEMU would.
     pub async fn kill_machine(&self, vm: &str) -> Result<()> {
         let pid = self.client.vm(vm).await?.pid.with_context(|| format!("{vm} has no process"))?;
-        let ours = cleanup::processes(self.root()).iter().any(|(ours, _)| *ours == pid);
+        let ours = footprint::processes(self.root()).iter().any(|(ours, _)| *ours == pid);
         anyhow::ensure!(ours, "Process {pid}, which the daemon names for {vm}, is not a machine of this lab");
-        cleanup::kill(pid, Signal::KILL);
+        footprint::kill(pid, Signal::KILL);
         Ok(())
     }
 
@@ -211,9 +211,9 @@ impl Lab {
         let path = self.run_dir(vm).join("qemu.pid");
         let text = fs::read_to_string(&path).with_context(|| format!("{vm} has no process: {}", path.display()))?;
         let pid = text.trim().parse().with_context(|| format!("{} holds {text:?}", path.display()))?;
-        let ours = cleanup::processes(self.root()).iter().any(|(ours, _)| *ours == pid);
+        let ours = footprint::processes(self.root()).iter().any(|(ours, _)| *ours == pid);
         anyhow::ensure!(ours, "Process {pid}, which {} names, is not a machine of this lab", path.display());
-        cleanup::kill(pid, signal);
+        footprint::kill(pid, signal);
         Ok(())
     }
 
@@ -254,12 +254,12 @@ impl Lab {
     /// finished.
     fn leftovers(&self) -> Vec<String> {
         let processes =
-            cleanup::processes(self.root()).into_iter().map(|(pid, name)| format!("process {pid} ({name})"));
-        let groups = cleanup::groups(self.root()).into_iter().filter(|group| cleanup::is_of_a_machine(group));
+            footprint::processes(self.root()).into_iter().map(|(pid, name)| format!("process {pid} ({name})"));
+        let groups = footprint::groups(self.root()).into_iter().filter(|group| footprint::is_of_a_machine(group));
         let groups = groups.map(|group| format!("group {}", group.display()));
         let unfinished = files(&self.state_dir().join("vms")).filter(|path| path.extension() == Some("tmp".as_ref()));
         let unfinished = unfinished.map(|path| format!("file {}", path.display()));
-        let swap = cleanup::swap_files(self.root()).into_iter().map(|area| format!("swap {}", area.path.display()));
+        let swap = footprint::swap_files(self.root()).into_iter().map(|area| format!("swap {}", area.path.display()));
         let paging = files(&self.state_dir().join("paging")).map(|path| format!("file {}", path.display()));
         let sockets = sockets(&self.state_dir().join("run"));
         processes.chain(sockets).chain(groups).chain(unfinished).chain(swap).chain(paging).collect()
@@ -291,7 +291,7 @@ impl Lab {
         format!(
             "state_dir = '{state}'\nsocket = '{socket}'\nbackend = \"{backend}\"\naccelerator = \"{accelerator}\"\n\n\
              [qemu]\nuser = \"{qemu_user}\"\n\n[host]\nmemory = \"{memory}\"\nreserve = \"{reserve}\"\ncgroup = \"{groups}\"\n",
-            groups = cleanup::group_name(self.root()),
+            groups = footprint::group_name(self.root()),
             state = self.state_dir().display(),
             socket = self.socket().display(),
         )
@@ -300,7 +300,7 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        if !self.finished && !cleanup::interrupted() {
+        if !self.finished && !footprint::interrupted() {
             eprintln!("The lab ended early. The daemon's last words:\n{}", self.log_tail());
         }
         if let Some(mut daemon) = self.daemon.take() {

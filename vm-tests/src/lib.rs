@@ -8,10 +8,9 @@
 //!   └─ workload() what the guest is to hold, and whether it still has it
 //! ```
 //!
-//! Whatever happens, nothing stays behind: see [`Footprint`].
+//! Whatever happens, nothing stays behind: see [`dynmem_footprint`].
 
 mod binaries;
-mod cleanup;
 mod crowd;
 mod guest;
 mod lab;
@@ -21,8 +20,8 @@ mod wait;
 mod workload;
 
 pub use binaries::{Binaries, GUEST_PROFILE, GUEST_TARGET, image};
-pub use cleanup::{Footprint, groups, processes, swap_files};
 pub use crowd::{Crowd, Restarted};
+pub use dynmem_footprint::{groups, processes, swap_files};
 pub use dynmem_guest_image::Image;
 pub use dynmem_workload::message::{AgentFate, Request as WorkloadRequest};
 pub use guest::{BOOT_LIMIT, Guest};

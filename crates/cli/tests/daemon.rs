@@ -16,24 +16,24 @@ use std::{
     thread,
 };
 
+use dynmem_footprint::Footprint;
 use rustix::process::{Pid, Signal, kill_process};
-use tempfile::TempDir;
 
 /// A daemon that ends, and whose folder goes, with the test.
 struct Daemon {
     child: Child,
-    directory: TempDir,
+    directory: Footprint,
     /// What it said until it had started.
     said: String,
 }
 
 impl Daemon {
     fn start() -> Self {
-        Self::start_in(tempfile::tempdir().expect("a temporary directory"), "")
+        Self::start_in(Footprint::new().expect("a temporary directory"), "")
     }
 
     /// With more settings.
-    fn start_in(directory: TempDir, more: &str) -> Self {
+    fn start_in(directory: Footprint, more: &str) -> Self {
         let settings = format!(
             "state_dir = \"{0}/state\"\nsocket = \"{0}/api.sock\"\nbackend = \"fake\"\naccelerator = \"tcg\"\n\
              [host]\nmemory = \"4GB\"\nreserve = \"512MB\"\n{more}",
@@ -160,7 +160,7 @@ fn outcome(output: &Output) -> (Option<i32>, String) {
 
 #[test]
 fn a_daemon_elsewhere_is_asked_by_its_url_with_a_token() {
-    let directory = tempfile::tempdir().expect("a temporary directory");
+    let directory = Footprint::new().expect("a temporary directory");
     let path = |name: &str| directory.path().join(name).to_string_lossy().into_owned();
     let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
     fs::write(path("tls.pem"), made.cert.pem()).expect("written");

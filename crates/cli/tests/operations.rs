@@ -3,6 +3,7 @@
 
 use std::{io::Read, process::Stdio};
 
+use dynmem_footprint::Footprint;
 use serde_json::{Value, json};
 
 mod support;
@@ -191,7 +192,7 @@ fn a_misspelt_name_finds_the_right_one_whatever_is_asked() {
 
 #[test]
 fn the_manual_is_written_into_a_folder() {
-    let folder = tempfile::tempdir().expect("a temporary directory");
+    let folder = Footprint::new().expect("a temporary directory");
     let pages = folder.path().join("man1");
     let output = dynmem("/nowhere/dynmem.sock".as_ref()).arg("man").arg(&pages).output().expect("dynmem runs");
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));

@@ -9,17 +9,17 @@ use std::{
     time::Duration,
 };
 
+use dynmem_footprint::Footprint;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
-use tempfile::TempDir;
 
 mod support;
 use support::{Canned, Terminal, dynmem, vm};
 
 /// A daemon with one VM whose console is a socket of ours, and the folder that
 /// ends with the test: the daemon's thread does not.
-fn daemon_with_console() -> (Canned, UnixListener, TempDir) {
-    let folder = tempfile::tempdir().expect("a temporary directory");
+fn daemon_with_console() -> (Canned, UnixListener, Footprint) {
+    let folder = Footprint::new().expect("a temporary directory");
     let console = folder.path().join("console.sock");
     let listener = UnixListener::bind(&console).expect("a new socket");
     let daemon = Canned::new(move |_, _| {

@@ -15,6 +15,7 @@ use std::{
 
 use common::{definition, refusal, until};
 use dynmem_api::{Client, EventView, EventsQuery, MemoryPatch, StopMode, StopRequest, VmState};
+use dynmem_footprint::Footprint;
 use dynmem_units::Weight;
 
 /// Mounts a small file system, gives it what `$2` holds, fills it up if `$3`
@@ -29,7 +30,7 @@ exec "$4" --config "$5"
 
 /// A daemon whose state is on a small disk.
 struct SmallDisk {
-    folder: tempfile::TempDir,
+    folder: Footprint,
     daemon: Child,
     client: Client,
 }
@@ -42,7 +43,7 @@ impl SmallDisk {
             eprintln!("Not tested: a name space with a file system of its own is not to be had here");
             return None;
         }
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = Footprint::new().expect("a folder");
         let path = |name: &str| folder.path().join(name);
         fs::create_dir(path("state")).expect("a folder");
         fs::create_dir_all(path("seed/vms")).expect("a folder");

@@ -3,41 +3,24 @@
 
 mod common;
 
-use std::{fs, net::TcpListener, os::unix::net::UnixStream, path::Path};
+use std::{net::TcpListener, os::unix::net::UnixStream, path::Path};
 
 use common::{Site, definition, mib, refusal};
 use dynmem_api::{StopMode, StopRequest, VmState};
 use dynmem_definition::{Accelerator, Disk, DiskFormat, Network, VmDefinition};
 use dynmem_hypervisor::{Hypervisor, Qemu};
-use rustix::process::{Pid, Signal, kill_process};
 
-/// A site whose machines are QEMU's; what a failed test leaves ends with it.
-struct Real(Site);
-
-impl Real {
-    async fn new() -> Self {
-        let mut site = Site::without_daemon("[host]\nmemory = \"2560MB\"\nreserve = \"512MB\"\ncgroup = \"off\"\n");
-        let qemu = Qemu::probe(Path::new("qemu-system-x86_64"), Accelerator::Tcg, mib(2560), None).await;
-        site.start_daemon_with(Hypervisor::Qemu(qemu.expect("QEMU is installed"))).await;
-        Self(site)
-    }
-}
-
-impl Drop for Real {
-    fn drop(&mut self) {
-        for machine in fs::read_dir(self.0.state("run")).into_iter().flatten().flatten() {
-            let pid = fs::read_to_string(machine.path().join("qemu.pid")).unwrap_or_default();
-            if let Some(pid) = pid.trim().parse().ok().and_then(Pid::from_raw) {
-                let _ = kill_process(pid, Signal::KILL); // it may have ended
-            }
-        }
-    }
+/// A site whose machines are QEMU's.
+async fn real() -> Site {
+    let mut site = Site::without_daemon("[host]\nmemory = \"2560MB\"\nreserve = \"512MB\"\ncgroup = \"off\"\n");
+    let qemu = Qemu::probe(Path::new("qemu-system-x86_64"), Accelerator::Tcg, mib(2560), None).await;
+    site.start_daemon_with(Hypervisor::Qemu(qemu.expect("QEMU is installed"))).await;
+    site
 }
 
 #[tokio::test]
 async fn what_can_not_be_launched_tells_why_and_disturbs_nobody() {
-    let real = Real::new().await;
-    let site = &real.0;
+    let site = real().await;
     let display = site.folder.path().join("steady.vnc");
     let mut steady = definition("steady");
     steady.vnc = Some(format!("unix:{}", display.display()));

@@ -6,18 +6,17 @@ mod common;
 use std::{
     fs,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use common::{Site, definition, mib, until};
 use dynmem_api::{MemoryLimits, StopMode, StopRequest, VmView};
 use dynmem_definition::Accelerator;
+use dynmem_footprint::{Footprint, group_name};
 use dynmem_hypervisor::{Hypervisor, Qemu};
 use dynmem_linux::{Cgroups, HostReader};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// A site whose machines are QEMU's and have groups; what a failed test leaves
-/// ends with it.
+/// A site whose machines are QEMU's and have groups.
 struct Real {
     site: Site,
     /// The parent of its groups, from the root of all files.
@@ -26,8 +25,10 @@ struct Real {
 
 impl Real {
     /// `None`, and a line that says so, where nobody may make groups.
-    async fn new(name: &str) -> Option<Self> {
-        let real = Self::below(&format!("dynmem-test-{name}-{}", std::process::id())).await;
+    async fn new() -> Option<Self> {
+        let folder = Footprint::new().expect("a folder");
+        let parent = group_name(folder.path());
+        let real = Self::below(folder, &parent).await;
         if let MemoryLimits::Unavailable { reason } = real.site.client.host().await.expect("the host").memory_limits {
             eprintln!("SKIPPED: {reason}");
             return None;
@@ -36,13 +37,13 @@ impl Real {
     }
 
     /// With groups below this path, if they can be made.
-    async fn below(parent: &str) -> Self {
+    async fn below(folder: Footprint, parent: &str) -> Self {
         let settings = format!("[host]\nmemory = \"2560MB\"\nreserve = \"512MB\"\ncgroup = \"{parent}\"\n");
         let mount = match HostReader::default().cgroups().expect("mounts are readable") {
             Cgroups::V1(mount) | Cgroups::V2(mount) => mount,
             Cgroups::Missing => PathBuf::new(),
         };
-        let mut real = Self { site: Site::without_daemon(&settings), parent: mount.join(parent) };
+        let mut real = Self { site: Site::in_folder(folder, &settings), parent: mount.join(parent) };
         real.start_daemon().await;
         real
     }
@@ -67,25 +68,6 @@ impl Real {
     /// All groups below the parent.
     fn groups(&self) -> Vec<PathBuf> {
         below(&self.parent).into_iter().filter(|path| path.to_string_lossy().contains("/vm-")).collect()
-    }
-}
-
-impl Drop for Real {
-    fn drop(&mut self) {
-        for machine in fs::read_dir(self.site.state("run")).into_iter().flatten().flatten() {
-            let pid = fs::read_to_string(machine.path().join("qemu.pid")).unwrap_or_default();
-            kill(pid.trim().parse().unwrap_or(0));
-        }
-        for group in below(&self.parent) {
-            for pid in fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default().lines() {
-                kill(pid.parse().unwrap_or(0));
-            }
-            while fs::read_to_string(group.join("cgroup.procs")).is_ok_and(|pids| !pids.is_empty()) {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            let _ = fs::remove_dir(group);
-        }
-        let _ = fs::remove_dir(&self.parent);
     }
 }
 
@@ -116,7 +98,7 @@ fn group_of(vm: &VmView, mount: &Path) -> PathBuf {
 
 #[tokio::test]
 async fn a_machine_lives_in_its_group_from_its_first_page_to_its_end() {
-    let Some(real) = Real::new("life").await else { return };
+    let Some(real) = Real::new().await else { return };
     let vm = real.start("web01").await;
     let [group] = &real.groups()[..] else { panic!("{:?}", real.groups()) };
     assert!(group.ends_with("vm-web01"), "{group:?}");
@@ -148,7 +130,7 @@ async fn a_machine_lives_in_its_group_from_its_first_page_to_its_end() {
 
 #[tokio::test]
 async fn a_launch_that_fails_leaves_no_group() {
-    let Some(real) = Real::new("launch").await else { return };
+    let Some(real) = Real::new().await else { return };
     let mut broken = definition("broken");
     broken.boot.kernel = Some("/nonexistent/kernel".into());
     real.site.client.create(&broken).await.expect("a definition may name what is not there yet");
@@ -158,7 +140,7 @@ async fn a_launch_that_fails_leaves_no_group() {
 
 #[tokio::test]
 async fn the_next_daemon_takes_up_the_groups_of_those_that_run_and_removes_the_others() {
-    let Some(mut real) = Real::new("next").await else { return };
+    let Some(mut real) = Real::new().await else { return };
     let before = real.start("runs").await;
     let dead = real.start("dies").await;
     real.site.kill_daemon().await;
@@ -175,7 +157,7 @@ async fn the_next_daemon_takes_up_the_groups_of_those_that_run_and_removes_the_o
 
 #[tokio::test]
 async fn a_machine_whose_group_is_taken_from_it_goes_on_without_and_says_so() {
-    let Some(real) = Real::new("taken").await else { return };
+    let Some(real) = Real::new().await else { return };
     let vm = real.start("web01").await;
     let [group] = &real.groups()[..] else { panic!("{:?}", real.groups()) };
     let mount = real.parent.parent().expect("a hierarchy");
@@ -201,7 +183,7 @@ async fn a_machine_whose_group_is_taken_from_it_goes_on_without_and_says_so() {
 #[tokio::test]
 async fn where_no_group_can_be_made_machines_run_without_and_it_is_said_once() {
     // Below what is no folder nobody can make one, not even root.
-    let real = Real::below("cgroup.procs/dynmem").await;
+    let real = Real::below(Footprint::new().expect("a folder"), "cgroup.procs/dynmem").await;
     let site = &real.site;
     let limits = site.client.host().await.expect("the host").memory_limits;
     assert!(matches!(limits, MemoryLimits::Unavailable { .. }), "{limits:?}");

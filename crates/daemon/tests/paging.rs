@@ -4,20 +4,17 @@
 
 mod common;
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::fs;
 
 use common::{Site, definition, mib, refusal, until};
 use dynmem_api::{MemoryPatch, StopMode, StopRequest, VmState, VmView};
+use dynmem_footprint::swap_files;
 use dynmem_hypervisor::fake::{AgentMood, FakeGuest};
 use dynmem_linux::{HostReader, SwapFile};
 
 /// A host that is full: `web01` is shrunk below its startup of 1 GiB, and
 /// `busy` needs all the rest.
 struct Full {
-    _sweep: Sweep,
     site: Site,
     web01: FakeGuest,
     busy: FakeGuest,
@@ -45,7 +42,7 @@ async fn full() -> Option<Full> {
     busy.change(|behaviour| behaviour.demand = mib(1700)).await;
     site.vm_until("web01", "shrunk", |vm| vm.assigned_bytes < mib(400)).await;
     site.vm_until("busy", "fed", |vm| vm.assigned_bytes >= mib(1500)).await;
-    Some(Full { _sweep: Sweep(site.folder.path().to_owned()), site, web01, busy })
+    Some(Full { site, web01, busy })
 }
 
 impl Full {
@@ -80,28 +77,7 @@ fn leaves_nothing(site: &Site) {
     let folder = site.state("paging");
     let left: Vec<_> = fs::read_dir(&folder).expect("readable").flatten().map(|entry| entry.path()).collect();
     assert!(left.is_empty(), "{left:?}");
-    assert_eq!(active_below(site.folder.path()), 0);
-}
-
-fn active_below(folder: &Path) -> usize {
-    let areas = HostReader::default().swap_areas().expect("readable");
-    areas.iter().filter(|area| area.path.starts_with(folder)).count()
-}
-
-/// Nothing below a folder stays active, even if the test fails: the folder
-/// could not be removed.
-struct Sweep(PathBuf);
-
-impl Drop for Sweep {
-    fn drop(&mut self) {
-        for area in HostReader::default().swap_areas().unwrap_or_default() {
-            if area.path.starts_with(&self.0)
-                && let Ok(Some(file)) = SwapFile::open(&area.path)
-            {
-                let _ = file.deactivate();
-            }
-        }
-    }
+    assert_eq!(swap_files(site.folder.path()).len(), 0);
 }
 
 #[tokio::test]
@@ -169,7 +145,7 @@ async fn a_file_whose_machine_is_gone_is_swept_by_the_next_daemon() {
         if open { Err("it still listens".to_owned()) } else { Ok(()) }
     })
     .await;
-    assert_eq!(active_below(full.site.folder.path()), 1);
+    assert_eq!(swap_files(full.site.folder.path()).len(), 1);
     full.site.start_daemon().await;
     full.leaves_nothing();
     assert_eq!(full.site.vm("web01").await.state, VmState::Off);
@@ -250,7 +226,6 @@ async fn a_vm_that_ran_when_the_host_went_down_starts_on_a_file_if_it_must() {
         }
         site.write_definition(&format!("{name}.toml"), &larger.to_toml().expect("right"));
     }
-    let _sweep = Sweep(site.folder.path().to_owned());
     site.boot(2);
     site.start_daemon().await;
     let began = site.event("smart-paging-began").await;

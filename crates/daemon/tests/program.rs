@@ -9,13 +9,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use dynmem_footprint::Footprint;
 use rustix::process::{Pid, Signal, kill_process};
 
-struct Folder(tempfile::TempDir);
+struct Folder(Footprint);
 
 impl Folder {
     fn new() -> Self {
-        Self(tempfile::tempdir().expect("a folder"))
+        Self(Footprint::new().expect("a folder"))
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -12,6 +12,7 @@ use std::{
 use common::{Site, definition, refusal, until};
 use dynmem_api::{Client, ClientError, Live, LiveQuery, NewToken, StopMode, StopRequest, TokenRole};
 use dynmem_daemon::Daemon;
+use dynmem_footprint::Footprint;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -29,7 +30,7 @@ use tokio_rustls::{
 /// A site that others reach by TCP, with a token of each role.
 struct Reached {
     site: Site,
-    files: tempfile::TempDir,
+    files: Footprint,
     reader: NewToken,
     operator: NewToken,
 }
@@ -52,7 +53,7 @@ impl Reached {
     }
 
     fn without_daemon() -> Self {
-        let files = tempfile::tempdir().expect("a folder");
+        let files = Footprint::new().expect("a folder");
         let path = files.path().display();
         let settings = format!(
             "[host]\nmemory = \"2560MB\"\nreserve = \"512MB\"\n[tcp]\nlisten = \"127.0.0.1:0\"\n\

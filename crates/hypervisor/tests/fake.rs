@@ -6,13 +6,13 @@ use std::time::Duration;
 use dynmem_agent_protocol::{Assigned, GuestMessage, HostMessage, LineDecoder, Welcome, encode};
 use dynmem_core::{MemorySettings, ReportSource};
 use dynmem_definition::{Accelerator, Boot, VmDefinition};
+use dynmem_footprint::Footprint;
 use dynmem_hypervisor::{
     AttachError, Hypervisor, Launch, Machine, MachineError, MachineEvent, MachineExit, RunState,
     fake::{AgentMood, Behaviour, DeviceMood, FakeGuest, FakeHost, QmpMood},
 };
 use dynmem_qmp::commands::{RebootAction, SetAction};
 use dynmem_units::Bytes;
-use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::UnixStream,
@@ -23,7 +23,7 @@ const fn mib(mib: u64) -> Bytes {
 }
 
 struct Bench {
-    directory: TempDir,
+    directory: Footprint,
     host: FakeHost,
     hypervisor: Hypervisor,
 }
@@ -32,7 +32,7 @@ impl Bench {
     fn new() -> Self {
         let host = FakeHost::new(mib(8192));
         let hypervisor = Hypervisor::Fake(host.clone());
-        Self { directory: tempfile::tempdir().expect("a directory"), host, hypervisor }
+        Self { directory: Footprint::new().expect("a directory"), host, hypervisor }
     }
 
     fn plan(&self, name: &str) -> Launch {

@@ -10,18 +10,15 @@ use std::{
 };
 
 use dynmem_definition::{Accelerator, Disk, DiskFormat, Network, VmDefinition};
+use dynmem_footprint::Footprint;
 use dynmem_hypervisor::{Hypervisor, Launch, LaunchError, Machine, MachineEvent, Qemu, RunState};
 use dynmem_linux::{Account, HostReader};
 use dynmem_units::Bytes;
-use rustix::{
-    process::{Pid, Signal, geteuid, kill_process},
-    thread::UnshareFlags,
-};
-use tempfile::TempDir;
+use rustix::{process::geteuid, thread::UnshareFlags};
 
-/// A directory for machines, which everybody may pass through. Whatever a
-/// failed test leaves running in it ends with it.
-struct Lab(TempDir);
+/// A directory for machines, which everybody may pass through, and which ends
+/// them.
+struct Lab(Footprint);
 
 impl Lab {
     /// `None`, with a word about it, unless root asks.
@@ -30,7 +27,7 @@ impl Lab {
             eprintln!("Only root can start QEMU as another user: nothing is tested here");
             return None;
         }
-        let directory = tempfile::tempdir().expect("a directory");
+        let directory = Footprint::new().expect("a directory");
         fs::set_permissions(directory.path(), Permissions::from_mode(0o711)).expect("permissions");
         Some(Self(directory))
     }
@@ -47,15 +44,6 @@ impl Lab {
         fs::File::create(&path).expect("a file").set_len(1 << 20).expect("sparse");
         fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("permissions");
         Disk { path, format: DiskFormat::Raw, read_only: false }
-    }
-}
-
-impl Drop for Lab {
-    fn drop(&mut self) {
-        let Ok(pid) = fs::read_to_string(self.0.path().join("web01/qemu.pid")) else { return };
-        if let Some(pid) = pid.trim().parse().ok().and_then(Pid::from_raw) {
-            let _ = kill_process(pid, Signal::KILL);
-        }
     }
 }
 

@@ -10,36 +10,18 @@ use std::{
 
 use dynmem_core::{DeviceFacts, MemorySettings};
 use dynmem_definition::{Accelerator, Boot, Disk, DiskFormat, Network, VmDefinition};
+use dynmem_footprint::Footprint;
 use dynmem_hypervisor::{
     Hypervisor, Launch, LaunchError, Machine, MachineEvent, MachineExit, MachineRecord, Qemu, RunState,
 };
 use dynmem_units::Bytes;
 use rustix::process::{Pid, Signal, kill_process};
-use tempfile::TempDir;
 
 const HOST: Bytes = Bytes::from_mib(4096);
 
-/// A directory for machines. Whatever a failed test leaves running in it ends
-/// with it.
-struct Lab(TempDir);
-
-impl Lab {
-    fn new() -> Self {
-        Self(tempfile::tempdir().expect("a directory"))
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-}
-
-impl Drop for Lab {
-    fn drop(&mut self) {
-        let Ok(pid) = fs::read_to_string(self.path().join("web01/qemu.pid")) else { return };
-        if let Some(pid) = pid.trim().parse().ok().and_then(Pid::from_raw) {
-            let _ = kill_process(pid, Signal::KILL);
-        }
-    }
+/// A directory for machines, which end with it.
+fn footprint() -> Footprint {
+    Footprint::new().expect("a directory")
 }
 
 async fn qemu() -> Hypervisor {
@@ -47,7 +29,7 @@ async fn qemu() -> Hypervisor {
     Hypervisor::Qemu(Qemu::probe(program, Accelerator::Tcg, HOST, None).await.expect("QEMU is installed"))
 }
 
-fn launch(directory: &Lab) -> Launch {
+fn launch(directory: &Footprint) -> Launch {
     let memory = MemorySettings {
         dynamic: true,
         startup: Bytes::from_mib(64),
@@ -91,7 +73,7 @@ fn is_alive(pid: u32) -> bool {
 
 #[tokio::test]
 async fn a_launched_machine_holds_what_its_definition_says() {
-    let directory = Lab::new();
+    let directory = footprint();
     let (qemu, launch) = (qemu().await, launch(&directory));
     let plan = qemu.plan(&launch.definition).expect("a plan");
     let mut machine = qemu.launch(&launch).await.expect("a machine");
@@ -114,7 +96,7 @@ async fn a_launched_machine_holds_what_its_definition_says() {
 
 #[tokio::test]
 async fn an_order_is_brought_into_the_devices_ranges() {
-    let directory = Lab::new();
+    let directory = footprint();
     let mut machine = qemu().await.launch(&launch(&directory)).await.expect("a machine");
     let ordered = machine.order(Bytes::ZERO, Bytes::new(5 << 20)).await.expect("done");
     assert_eq!((ordered.balloon, ordered.plugged), (Bytes::BLOCK, Bytes::from_mib(4)));
@@ -125,7 +107,7 @@ async fn an_order_is_brought_into_the_devices_ranges() {
 
 #[tokio::test]
 async fn pausing_and_resuming_are_told() {
-    let directory = Lab::new();
+    let directory = footprint();
     let mut machine = qemu().await.launch(&launch(&directory)).await.expect("a machine");
     machine.pause().await.expect("done");
     assert_eq!(machine.next_event().await, MachineEvent::Paused, "the first event: the launch itself tells none");
@@ -137,7 +119,7 @@ async fn pausing_and_resuming_are_told() {
 
 #[tokio::test]
 async fn a_reset_is_held_until_it_is_continued() {
-    let directory = Lab::new();
+    let directory = footprint();
     let mut machine = qemu().await.launch(&launch(&directory)).await.expect("a machine");
     for _ in 0..2 {
         machine.hold_for_reset().await.expect("done");
@@ -153,7 +135,7 @@ async fn a_reset_is_held_until_it_is_continued() {
 
 #[tokio::test]
 async fn a_machine_that_quits_leaves_neither_a_directory_nor_a_zombie() {
-    let directory = Lab::new();
+    let directory = footprint();
     let mut machine = qemu().await.launch(&launch(&directory)).await.expect("a machine");
     let pid = machine.pid().expect("a process");
     machine.quit().await.expect("done");
@@ -164,7 +146,7 @@ async fn a_machine_that_quits_leaves_neither_a_directory_nor_a_zombie() {
 
 #[tokio::test]
 async fn a_machine_that_is_killed_tells_its_signal() {
-    let directory = Lab::new();
+    let directory = footprint();
     let mut machine = qemu().await.launch(&launch(&directory)).await.expect("a machine");
     machine.kill();
     assert_eq!(machine.next_event().await, MachineEvent::Exited(MachineExit::Signal(9)));
@@ -173,7 +155,7 @@ async fn a_machine_that_is_killed_tells_its_signal() {
 
 #[tokio::test]
 async fn a_machine_outlives_its_handle_and_is_taken_over_with_true_figures() {
-    let directory = Lab::new();
+    let directory = footprint();
     let (qemu, launch) = (qemu().await, launch(&directory));
     let mut first = qemu.launch(&launch).await.expect("a machine");
     let (pid, facts) = (first.pid().expect("a process"), first.facts().await.expect("facts"));
@@ -191,7 +173,7 @@ async fn a_machine_outlives_its_handle_and_is_taken_over_with_true_figures() {
 
 #[tokio::test]
 async fn what_happened_while_nobody_looked_is_told_after_attaching() {
-    let directory = Lab::new();
+    let directory = footprint();
     let (qemu, launch) = (qemu().await, launch(&directory));
     let mut first = qemu.launch(&launch).await.expect("a machine");
     first.hold_for_reset().await.expect("done");
@@ -204,7 +186,7 @@ async fn what_happened_while_nobody_looked_is_told_after_attaching() {
 
 #[tokio::test]
 async fn a_directory_whose_process_is_another_is_only_cleaned() {
-    let directory = Lab::new();
+    let directory = footprint();
     let (qemu, launch) = (qemu().await, launch(&directory));
     let machine = qemu.launch(&launch).await.expect("a machine");
     let mut record = machine.record().clone();
@@ -218,7 +200,7 @@ async fn a_directory_whose_process_is_another_is_only_cleaned() {
 
 #[tokio::test]
 async fn a_refused_launch_names_the_reason_and_leaves_nothing() {
-    let directory = Lab::new();
+    let directory = footprint();
     let qemu = qemu().await;
     let refuse = async |change: fn(&mut Launch)| {
         let mut launch = launch(&directory);
@@ -247,7 +229,7 @@ async fn a_refused_launch_names_the_reason_and_leaves_nothing() {
 
 #[tokio::test]
 async fn a_pipe_in_a_files_place_is_refused_and_keeps_nobody_waiting() {
-    let directory = Lab::new();
+    let directory = footprint();
     let pipe = directory.path().join("pipe");
     rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).expect("a pipe");
     let mut launch = launch(&directory);
@@ -259,7 +241,7 @@ async fn a_pipe_in_a_files_place_is_refused_and_keeps_nobody_waiting() {
 
 #[tokio::test]
 async fn a_second_launch_of_the_same_machine_is_refused_and_hurts_nobody() {
-    let directory = Lab::new();
+    let directory = footprint();
     let (qemu, launch) = (qemu().await, launch(&directory));
     let mut machine = qemu.launch(&launch).await.expect("a machine");
     let error = qemu.launch(&launch).await.expect_err("it runs already");
@@ -270,7 +252,7 @@ async fn a_second_launch_of_the_same_machine_is_refused_and_hurts_nobody() {
 
 #[tokio::test]
 async fn every_kind_of_device_starts_in_the_sandbox() {
-    let directory = Lab::new();
+    let directory = footprint();
     let mut launch = launch(&directory);
     let disk = directory.path().join("data,disk");
     fs::File::create(&disk).expect("a file").set_len(16 << 20).expect("sparse");
@@ -292,7 +274,7 @@ async fn every_kind_of_device_starts_in_the_sandbox() {
 
 #[tokio::test]
 async fn a_port_in_use_is_told_in_qemus_words() {
-    let directory = Lab::new();
+    let directory = footprint();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = taken.local_addr().expect("bound").port();
     let mut launch = launch(&directory);
@@ -303,7 +285,7 @@ async fn a_port_in_use_is_told_in_qemus_words() {
 
 #[tokio::test]
 async fn a_display_in_use_is_refused_and_stays_with_its_owner() {
-    let directory = Lab::new();
+    let directory = footprint();
     let qemu = qemu().await;
     let refuse = async |vnc: String| {
         let mut launch = launch(&directory);
@@ -333,7 +315,7 @@ async fn a_display_in_use_is_refused_and_stays_with_its_owner() {
 
 #[tokio::test]
 async fn a_file_in_a_displays_place_is_not_removed() {
-    let directory = Lab::new();
+    let directory = footprint();
     let file = directory.path().join("letter.txt");
     fs::write(&file, "precious").expect("a file");
     let mut launch = launch(&directory);
@@ -345,7 +327,7 @@ async fn a_file_in_a_displays_place_is_not_removed() {
 
 #[tokio::test]
 async fn after_an_unexpected_end_the_log_stays_until_the_next_launch() {
-    let directory = Lab::new();
+    let directory = footprint();
     let (qemu, launch) = (qemu().await, launch(&directory));
     let mut machine = qemu.launch(&launch).await.expect("a machine");
     fs::write(machine.run_dir().log(), "qemu: something broke\n").expect("a log");
@@ -364,7 +346,7 @@ async fn after_an_unexpected_end_the_log_stays_until_the_next_launch() {
 
 #[tokio::test]
 async fn a_machine_runs_on_and_is_taken_over_whatever_became_of_its_record() {
-    let directory = Lab::new();
+    let directory = footprint();
     let (qemu, launch) = (qemu().await, launch(&directory));
     let mut machine = qemu.launch(&launch).await.expect("a machine");
     let (pid, facts, record) = (machine.pid(), machine.facts().await.expect("facts"), machine.record().clone());
@@ -407,7 +389,7 @@ async fn a_machine_runs_on_and_is_taken_over_whatever_became_of_its_record() {
 
 #[tokio::test]
 async fn a_damaged_record_of_a_machine_that_is_gone_is_swept() {
-    let directory = Lab::new();
+    let directory = footprint();
     let (qemu, launch) = (qemu().await, launch(&directory));
     fs::create_dir(&launch.run_dir).expect("a directory");
     fs::write(launch.run_dir.join("machine.json"), "{").expect("written");
@@ -417,7 +399,7 @@ async fn a_damaged_record_of_a_machine_that_is_gone_is_swept() {
 
 #[tokio::test]
 async fn a_launch_that_broke_off_is_cleared() {
-    let directory = Lab::new();
+    let directory = footprint();
     let (qemu, launch) = (qemu().await, launch(&directory));
     // As it is when the daemon dies before it writes the record.
     fs::create_dir(&launch.run_dir).expect("a directory");

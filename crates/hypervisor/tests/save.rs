@@ -11,27 +11,26 @@ use std::{
 
 use dynmem_core::MemorySettings;
 use dynmem_definition::{Accelerator, VmDefinition};
+use dynmem_footprint::Footprint;
 use dynmem_hypervisor::{
     Hypervisor, Launch, LaunchError, Machine, MachineEvent, Qemu, RunDir, RunState, SaveError, SavedDir,
     fake::{Behaviour, FakeHost, SaveMood},
 };
 use dynmem_units::Bytes;
-use rustix::process::{Pid, Signal, kill_process};
-use tempfile::TempDir;
 use tokio::time::timeout;
 
 const HOST: Bytes = Bytes::from_mib(4096);
 
 /// A directory for one machine, which ends with it.
 struct Site {
-    folder: TempDir,
+    folder: Footprint,
     hypervisor: Hypervisor,
     saved: SavedDir,
 }
 
 impl Site {
     fn new(hypervisor: Hypervisor) -> Self {
-        let folder = tempfile::tempdir().expect("a directory");
+        let folder = Footprint::new().expect("a directory");
         let saved = SavedDir::new(folder.path().join("saved/web01"));
         Self { folder, hypervisor, saved }
     }
@@ -78,15 +77,6 @@ impl Site {
         let written = machine.write_to(&self.saved, |_| ()).await.expect("written");
         machine.commit(&self.saved, written).await.expect("saved");
         end(machine).await;
-    }
-}
-
-impl Drop for Site {
-    fn drop(&mut self) {
-        let Ok(pid) = fs::read_to_string(self.run_dir().pid_file()) else { return };
-        if let Some(pid) = pid.trim().parse().ok().and_then(Pid::from_raw) {
-            let _ = kill_process(pid, Signal::KILL);
-        }
     }
 }
 

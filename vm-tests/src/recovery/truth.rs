@@ -14,7 +14,7 @@ use dynmem_units::Bytes;
 use serde_json::json;
 
 use super::expectation::Expectation;
-use crate::{Lab, cleanup};
+use crate::Lab;
 
 /// One look at everything.
 #[derive(Debug)]
@@ -50,11 +50,11 @@ pub(super) async fn look(lab: &Lab) -> Result<Truth> {
     Ok(Truth {
         vms,
         machines,
-        processes: cleanup::processes(lab.root()).into_iter().filter_map(is_qemu).collect(),
+        processes: dynmem_footprint::processes(lab.root()).into_iter().filter_map(is_qemu).collect(),
         run_dirs: names(&lab.state_dir().join("run"), has_more_than_a_log),
         definitions: names(&lab.state_dir().join("vms"), |_| true),
         saved: names(&lab.state_dir().join("saved"), |_| true),
-        groups: cleanup::groups(lab.root()).iter().filter_map(|group| machine_of(group)).collect(),
+        groups: dynmem_footprint::groups(lab.root()).iter().filter_map(|group| machine_of(group)).collect(),
     })
 }
 

@@ -12,23 +12,23 @@ use std::{
     thread,
 };
 
+use dynmem_footprint::Footprint;
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 /// A request as the canned daemon saw it: `POST /v1/vms/a/start`, and its body.
 pub(crate) type Seen = (String, String);
 
 /// Answers every request by a function, in a folder that ends with it.
 pub(crate) struct Canned {
-    pub(crate) directory: TempDir,
+    pub(crate) directory: Footprint,
     seen: Arc<Mutex<Vec<Seen>>>,
 }
 
 impl Canned {
     /// A text is answered as it is, all else as JSON.
     pub(crate) fn new(answer: impl Fn(&str, &str) -> (u16, Value) + Send + Sync + 'static) -> Self {
-        let directory = tempfile::tempdir().expect("a temporary directory");
+        let directory = Footprint::new().expect("a temporary directory");
         let listener = UnixListener::bind(directory.path().join("api.sock")).expect("a new socket");
         let seen = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&seen);

@@ -15,6 +15,7 @@ use dynmem_api::{Client, ClientError, EventView, EventsQuery, Problem, VmState, 
 use dynmem_core::MemorySettings;
 use dynmem_daemon::{Daemon, Reload, config::Config};
 use dynmem_definition::VmDefinition;
+use dynmem_footprint::Footprint;
 use dynmem_hypervisor::{
     Hypervisor,
     fake::{Behaviour, FakeGuest, FakeHost},
@@ -37,7 +38,7 @@ pub(crate) const fn mib(mib: u64) -> Bytes {
 
 /// A folder, a host of imitated machines, and a daemon for them.
 pub(crate) struct Site {
-    pub(crate) folder: tempfile::TempDir,
+    pub(crate) folder: Footprint,
     pub(crate) fake: FakeHost,
     pub(crate) client: Client,
     config: Config,
@@ -58,7 +59,11 @@ impl Site {
 
     /// With more settings, and no daemon yet.
     pub(crate) fn without_daemon(settings: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
+        Self::in_folder(Footprint::new().expect("a folder"), settings)
+    }
+
+    /// The same in a folder that is there.
+    pub(crate) fn in_folder(folder: Footprint, settings: &str) -> Self {
         let path = folder.path().display();
         let text =
             format!("state_dir = \"{path}/state\"\nsocket = \"{path}/api.sock\"\nbackend = \"fake\"\n{settings}");

@@ -1,13 +1,20 @@
 //! Nothing stays behind: not after a success, a panic, a Ctrl-C or a test
 //! runner's time-out.
 //!
-//! Everything a lab starts carries the lab's private folder in its arguments,
-//! so the folder's path alone finds it: [`processes`] reads `/proc`,
-//! [`sweep`] kills what it found and removes the folder. The memory groups of
-//! its machines lie in a group of the folder's name: [`groups`]. A
-//! [`Footprint`] does so when it is dropped, and a thread that waits for
-//! signals does it for all footprints there are. Swap files in use below the
-//! folder ([`swap_files`]) are given up first: they could not be deleted.
+//! Every daemon and virtual machine that a test starts carries the test's private
+//! folder in its arguments, so the folder's path alone finds it: [`processes`]
+//! reads `/proc`. The memory groups of its machines lie in a group of the folder's
+//! name ([`group_name`], [`groups`]), swap files in use below it ([`swap_files`])
+//! could not be deleted. A [`Footprint`] ends all of these and removes the folder
+//! when it is dropped, and a thread that waits for signals does so for all
+//! footprints there are.
+//!
+//! ```no_run
+//! let folder = dynmem_footprint::Footprint::new().expect("a temporary folder");
+//! std::fs::write(folder.path().join("dynmemd.toml"), "…").expect("written");
+//! // … start what is to be tested …
+//! // dropped, or interrupted: nothing of it is left
+//! ```
 
 use std::{
     fs, io,
@@ -25,8 +32,7 @@ use dynmem_linux::{HostReader, SwapArea, SwapFile};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Folders of the labs that exist. The one place where a signal's thread and
-/// the labs meet.
+/// Folders that exist. The one place where a signal's thread and the tests meet.
 static FOOTPRINTS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 /// A signal has come: what fails from now on fails because of it.
@@ -53,7 +59,7 @@ impl Footprint {
     }
 
     /// The folder.
-    pub fn root(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         &self.root
     }
 }
@@ -87,12 +93,13 @@ pub fn processes(root: &Path) -> Vec<(u32, String)> {
 /// beside it.
 const HIERARCHIES: [&str; 3] = ["/sys/fs/cgroup/memory", "/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 
-/// The name of the group that the groups of the lab on `root` lie in.
-pub(crate) fn group_name(root: &Path) -> String {
+/// The name of the group that the groups of what runs on `root` lie in: to be
+/// set as `host.cgroup`.
+pub fn group_name(root: &Path) -> String {
     root.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// The memory groups of the lab on `root`, innermost first.
+/// The memory groups of what runs on `root`, innermost first.
 pub fn groups(root: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for hierarchy in HIERARCHIES {
@@ -102,7 +109,7 @@ pub fn groups(root: &Path) -> Vec<PathBuf> {
 }
 
 /// Whether a group is a machine's own, and not one that others lie in.
-pub(crate) fn is_of_a_machine(group: &Path) -> bool {
+pub fn is_of_a_machine(group: &Path) -> bool {
     group.file_name().is_some_and(|name| name.to_string_lossy().starts_with("vm-"))
 }
 
@@ -121,7 +128,7 @@ pub fn swap_files(root: &Path) -> Vec<SwapArea> {
 }
 
 /// True once this process was told to end.
-pub(crate) fn interrupted() -> bool {
+pub fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::Relaxed)
 }
 
@@ -164,7 +171,7 @@ fn sweep(root: &Path) {
 }
 
 /// Sends `signal`; a process that is gone already is fine.
-pub(crate) fn kill(pid: u32, signal: Signal) {
+pub fn kill(pid: u32, signal: Signal) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
         let _ = kill_process(pid, signal);
     }
@@ -214,20 +221,54 @@ fn wait_for_signal() -> i32 {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader};
+
     use super::*;
+
+    /// A stand-in for a daemon on this folder: any program under that name will do.
+    fn stand_in(root: &Path) -> process::Child {
+        let daemon = root.join("dynmemd");
+        std::os::unix::fs::symlink("/bin/sleep", &daemon).expect("a link");
+        let child = process::Command::new(&daemon).arg("600").spawn().expect("sleep");
+        while processes(root).is_empty() {
+            thread::yield_now(); // between fork and exec it still has our name
+        }
+        child
+    }
+
+    /// Says where its footprint is, and waits: the process that the test below ends.
+    const WAITS: &str = "DYNMEM_FOOTPRINT_WAITS";
+
+    #[test]
+    fn a_process_that_is_told_to_end_leaves_nothing() {
+        if std::env::var_os(WAITS).is_some() {
+            let footprint = Footprint::new().expect("a temporary folder");
+            let _daemon = stand_in(footprint.path());
+            eprintln!("{}", footprint.path().display());
+            loop {
+                thread::park();
+            }
+        }
+        let name = "tests::a_process_that_is_told_to_end_leaves_nothing";
+        for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)] {
+            let mut command = process::Command::new(std::env::current_exe().expect("this test"));
+            command.args(["--exact", name, "--nocapture"]).env(WAITS, "1").stderr(process::Stdio::piped());
+            let mut told = command.spawn().expect("this test again");
+            let mut said = BufReader::new(told.stderr.take().expect("piped")).lines().map_while(Result::ok);
+            let root = PathBuf::from(said.next().expect("where it is"));
+            assert_eq!(processes(&root).len(), 1, "{}", root.display());
+            kill(told.id(), signal);
+            assert_eq!(told.wait().expect("our child").code(), Some(code));
+            assert_eq!((processes(&root), root.exists()), (Vec::new(), false));
+        }
+    }
 
     #[test]
     fn a_dropped_footprint_kills_what_runs_on_it_and_nothing_else() {
         let footprint = Footprint::new().expect("a temporary folder");
-        let root = footprint.root().to_owned();
-        // A stand-in for the daemon: any program under that name will do.
-        let daemon = root.join("dynmemd");
-        std::os::unix::fs::symlink("/bin/sleep", &daemon).expect("a link");
-        let mut ours = process::Command::new(&daemon).arg("600").spawn().expect("sleep");
+        let root = footprint.path().to_owned();
+        let mut ours = stand_in(&root);
         let mut other = process::Command::new("/bin/sleep").arg("600").spawn().expect("sleep");
-        while processes(&root).is_empty() {
-            thread::yield_now(); // between fork and exec it still has our name
-        }
 
         let reaper = thread::spawn(move || ours.wait().expect("our child"));
         drop(footprint);
