@@ -242,3 +242,12 @@ fn nothing_is_ordered_of_a_machine_that_pages_before_its_devices_are_known() {
         assert!(ordered.is_empty(), "what may be plugged is a guess, in second {second}: {ordered:?}");
     }
 }
+
+#[test]
+fn a_static_machine_that_can_not_be_asked_may_hold_its_startup_whatever_its_maximum() {
+    let fixed = MemorySettings { dynamic: false, ..settings(128, 768, 342) };
+    let worst = crosswise(480, 480, 0).at_worst(fixed.most());
+    let mut hand = Hand::new(2048);
+    let vm = found(&mut hand, fixed, worst, false);
+    assert_eq!(hand.vm(vm).charge, mib(768), "it was made larger while it ran");
+}
