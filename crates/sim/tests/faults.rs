@@ -11,7 +11,7 @@ const VM_STEPS: u64 = 3_000_000;
 /// Lives that broke an invariant while engine, world and checks were made.
 /// `crates/core/tests/lives.rs` has what was wrong in the engine, in small. (A
 /// seed means another life once the dice are thrown in another order.)
-const ONCE_BROKEN: [u64; 52] = [
+const ONCE_BROKEN: [u64; 54] = [
     3_114_053_619_271_302_762,
     4_672_064_935_750_269_975,
     5_182_512_743_470_994_928,
@@ -64,6 +64,8 @@ const ONCE_BROKEN: [u64; 52] = [
     9_833_438_121_699_375_131,
     9_985_116_223_957_522_098,
     6_363_763_702_615_373_066,
+    9_203_547_380_350_130_544,
+    13_939_719_335_259_289_583,
 ];
 
 /// A seed for today, unless the environment names one: what is never the same

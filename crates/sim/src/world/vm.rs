@@ -305,7 +305,7 @@ impl SimMachine {
         (self.speaks_at_ms, self.programs_since_ms) = (now_ms + BOOT_MS, now_ms + BOOT_MS);
         (self.off_at_ms, self.held, self.paused, self.late_order) = (None, false, false, None);
         if let Some(file) = &mut self.file {
-            file.limited = true;
+            file.limit = Some(file.paged.memory);
         }
         devices
     }
