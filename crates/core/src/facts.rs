@@ -115,6 +115,14 @@ impl DeviceFacts {
         self.balloon_actual.saturating_add(self.plugged)
     }
 
+    /// The same machine, if it can't be asked and was never to have more than
+    /// `most`: it may hold all of its boot memory, and all that was plugged beside.
+    #[must_use]
+    pub fn at_worst(self, most: Bytes) -> Self {
+        let plugged = most.saturating_sub(self.boot).min(self.plug_max).align_down(self.plug_block);
+        Self { balloon_actual: self.boot, plugged, ..self }
+    }
+
     /// The most memory this machine can ever hold.
     pub fn reach(&self) -> Bytes {
         self.boot.saturating_add(self.plug_max)

@@ -187,6 +187,13 @@ impl MemorySettings {
         Ok(())
     }
 
+    /// The most memory that a machine with these settings is ever promised: a
+    /// static VM's startup, whatever the bounds say that wait for the day on which
+    /// it becomes dynamic.
+    pub fn most(&self) -> Bytes {
+        if self.dynamic { self.maximum.max(self.startup) } else { self.startup }
+    }
+
     /// Checks `new` as the next settings of a VM that runs with `self`, whose
     /// devices reach up to `reach` (boot memory and the virtio-mem device).
     ///

@@ -4,12 +4,12 @@ mod world;
 
 use dynmem_core::{
     DemandModel, DeviceFacts, DriverSnapshot, Effect, Engine, Event, HostConfig, HostFacts, Input, MemorySettings,
-    Paged, VmId, VmState,
+    NoticeKind, Paged, VmId, VmState,
 };
 use dynmem_units::Bytes;
 use world::{
     buffered,
-    hand::{Hand, deeds, order},
+    hand::{Hand, deeds, order, told},
     mib,
 };
 
@@ -241,4 +241,44 @@ fn nothing_is_ordered_of_a_machine_that_pages_before_its_devices_are_known() {
         let ordered: Vec<_> = effects.iter().filter(|effect| matches!(effect, Effect::Order { .. })).collect();
         assert!(ordered.is_empty(), "what may be plugged is a guess, in second {second}: {ordered:?}");
     }
+}
+
+#[test]
+fn a_static_machine_that_can_not_be_asked_may_hold_its_startup_whatever_its_maximum() {
+    let fixed = MemorySettings { dynamic: false, ..settings(128, 768, 342) };
+    let worst = crosswise(480, 480, 0).at_worst(fixed.most());
+    let mut hand = Hand::new(2048);
+    let vm = found(&mut hand, fixed, worst, false);
+    assert_eq!(hand.vm(vm).charge, mib(768), "it was made larger while it ran");
+}
+
+/// What is ordered in ten seconds of a machine whose devices hold what `holds` says
+/// of each second, and whose guest uses so much of it.
+fn ordered(hand: &mut Hand, vm: VmId, used: u64, holds: impl Fn(u64) -> DeviceFacts) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    for second in 0..10 {
+        effects.extend(hand.reports(vm, used));
+        effects.extend(hand.after(1_000));
+        effects.extend(hand.send(vm, Event::Devices(holds(second))));
+    }
+    assert!(!told(&effects, NoticeKind::Stuck).is_empty(), "its balloon has not moved");
+    deeds(effects)
+}
+
+#[test]
+fn a_static_machine_that_is_stuck_keeps_its_startup_whatever_its_maximum() {
+    let mut hand = Hand::new(2048);
+    let fixed = MemorySettings { dynamic: false, ..settings(64, 240, 222) };
+    let devices = crosswise(148, 100, 92);
+    let vm = found(&mut hand, fixed, devices, true);
+    let orders = ordered(&mut hand, vm, 100, |_| devices);
+    assert!(orders.iter().all(|effect| *effect == order(vm, 148, 240)), "nothing is asked back: {orders:?}");
+}
+
+#[test]
+fn what_a_stuck_balloon_was_given_stays_promised_and_no_more_than_maximum_with_it() {
+    let mut hand = Hand::new(8000);
+    let vm = found(&mut hand, settings(400, 1000, 1500), crosswise(1000, 400, 900), true);
+    let orders = ordered(&mut hand, vm, 1500, |second| crosswise(1000, 400, 900 - 10 * second));
+    assert!(orders.iter().all(|effect| *effect == order(vm, 1000, 1500)), "its figure may be stale: {orders:?}");
 }

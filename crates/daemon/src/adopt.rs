@@ -11,7 +11,7 @@ use std::{
 
 use dynmem_core::{DeviceFacts, Paged};
 use dynmem_definition::VmDefinition;
-use dynmem_hypervisor::{AttachError, Hypervisor, Machine, MachineRecord, RunDir, RunState};
+use dynmem_hypervisor::{AttachError, Hypervisor, Machine, RunDir, RunState};
 use dynmem_units::Bytes;
 use tokio::task::{JoinError, JoinSet, spawn_blocking};
 
@@ -79,11 +79,12 @@ pub(crate) async fn look(
             adoption.take(looked);
         }
         let definition = definitions.iter().find(|definition| definition.name == name);
-        let definition = definition.map(|definition| at_its_widest(definition, &run_dir));
+        let known = definition.map(|definition| (definition.clone(), most(definition, &run_dir)));
         let hypervisor = hypervisor.clone();
         looking.spawn(async move {
-            let outcome = take_over(&hypervisor, &run_dir, definition.as_ref()).await;
-            let reach = definition.as_ref().map(|definition| reach(&hypervisor, definition));
+            let most = known.as_ref().map_or(Bytes::ZERO, |(_, most)| *most);
+            let outcome = take_over(&hypervisor, &run_dir, most).await;
+            let reach = known.map(|(definition, most)| reach(&hypervisor, &definition, most));
             Looked { name, run_dir, reach, outcome }
         });
     }
@@ -165,21 +166,16 @@ impl Adoption {
     }
 }
 
-/// The definition with the largest maximum that the machine has run with: a lower
-/// one is asked of its guest, which may not have given yet.
-fn at_its_widest(definition: &VmDefinition, run_dir: &Path) -> VmDefinition {
-    let mut definition = definition.clone();
-    definition.memory.maximum = definition.memory.maximum.max(RunDir::new(run_dir).former_maximum());
-    definition
+/// The most that the machine was ever to have while it runs: what was lowered is
+/// asked of its guest, which may not have given yet.
+fn most(definition: &VmDefinition, run_dir: &Path) -> Bytes {
+    definition.memory.most().max(RunDir::new(run_dir).former_maximum())
 }
 
-/// The most that a machine of this definition holds.
-fn reach(hypervisor: &Hypervisor, definition: &VmDefinition) -> Bytes {
-    let memory = &definition.memory;
-    let Ok(plan) = hypervisor.plan(definition) else {
-        return if memory.dynamic { memory.maximum.max(memory.startup) } else { memory.startup };
-    };
-    let most = if memory.dynamic { memory.maximum.max(plan.boot) } else { plan.boot };
+/// The most that a machine of this definition holds, if it was never to have more
+/// than `most`.
+fn reach(hypervisor: &Hypervisor, definition: &VmDefinition, most: Bytes) -> Bytes {
+    let Ok(plan) = hypervisor.plan(definition) else { return most };
     most.min(plan.boot.saturating_add(plan.plug_max)).saturating_add(plan.overhead)
 }
 
@@ -192,13 +188,9 @@ fn directories(run_root: &Path) -> Vec<(String, PathBuf)> {
         .collect()
 }
 
-async fn take_over(
-    hypervisor: &Hypervisor,
-    run_dir: &Path,
-    definition: Option<&VmDefinition>,
-) -> Result<Option<Found>, AttachError> {
+async fn take_over(hypervisor: &Hypervisor, run_dir: &Path, most: Bytes) -> Result<Option<Found>, AttachError> {
     let (reason, pid, record) = match hypervisor.attach(run_dir).await {
-        Ok(Some(machine)) => return Ok(Some(with_facts(machine, definition).await)),
+        Ok(Some(machine)) => return Ok(Some(with_facts(machine, most).await)),
         Ok(None) => return Ok(None),
         Err(AttachError::Unresponsive { pid, source, record, .. }) => (source.to_string(), Some(pid), record),
         Err(AttachError::Unclear { doing, path, source, record: Some(record) }) => {
@@ -209,7 +201,7 @@ async fn take_over(
     let info = MachineInfo::new(&record, &RunDir::new(run_dir), pid);
     let attached = Attached::Lost(Lost { run_dir: run_dir.to_owned(), reason, launching: false });
     Ok(Some(Found {
-        devices: at_worst(&record, definition),
+        devices: devices_of(&record).at_worst(most),
         paused: false,
         known: false,
         paging: None,
@@ -218,20 +210,12 @@ async fn take_over(
     }))
 }
 
-async fn with_facts(mut machine: Machine, definition: Option<&VmDefinition>) -> Found {
+async fn with_facts(mut machine: Machine, most: Bytes) -> Found {
     let (devices, known) = match machine.facts().await {
         Ok(devices) => (devices, true),
-        Err(_) => (at_worst(machine.record(), definition), false),
+        Err(_) => (devices_of(machine.record()).at_worst(most), false),
     };
     let paused = matches!(machine.state().await, Ok(RunState::Paused | RunState::Stopped));
     let info = MachineInfo::of(&machine);
     Found { devices, paused, known, paging: None, info, attached: Attached::Control(Box::new(machine)) }
-}
-
-/// What a machine that can't be asked may hold: all that its VM may have.
-fn at_worst(record: &MachineRecord, definition: Option<&VmDefinition>) -> DeviceFacts {
-    let devices = devices_of(record);
-    let maximum = definition.map_or(devices.boot, |definition| definition.memory.maximum);
-    let plugged = maximum.saturating_sub(devices.boot).min(devices.plug_max).align_down(devices.plug_block);
-    DeviceFacts { plugged, ..devices }
 }

@@ -5,7 +5,7 @@ mod common;
 
 use std::fs;
 
-use common::{Site, mib};
+use common::{Site, definition, mib};
 use dynmem_api::{MemoryPatch, VmState};
 use dynmem_hypervisor::{MachineExit, fake::QmpMood};
 use dynmem_units::Bytes;
@@ -126,6 +126,28 @@ async fn a_lowered_maximum_is_not_the_worst_before_the_guest_has_given() {
     assert_eq!(site.vm("hung").await.assigned_bytes, mib(1024), "it ran with that maximum, and can't be asked");
     guest.change(|behaviour| behaviour.qmp = QmpMood::Healthy).await;
     site.vm_until("hung", "at its maximum", |vm| vm.assigned_bytes <= mib(512) && vm.warnings.is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_static_machine_that_does_not_answer_is_charged_the_largest_startup_that_it_ran_with() {
+    for maximum in [mib(256), mib(4096)] {
+        let mut site = Site::new().await;
+        let mut fixed = definition("fixed");
+        (fixed.memory.dynamic, fixed.memory.startup, fixed.memory.maximum) = (false, mib(512), maximum);
+        site.client.create(&fixed).await.expect("its maximum waits for the day on which it is dynamic");
+        site.client.start("fixed").await.expect("there is memory");
+        site.vm_until("fixed", "up", |vm| vm.state == VmState::Running).await;
+        for size in [1024, 768] {
+            let startup = MemoryPatch { startup: Some(mib(size)), ..MemoryPatch::default() };
+            site.client.set_memory("fixed", &startup).await.expect("its guest can be asked");
+            site.vm_until("fixed", "as large as asked", |vm| vm.assigned_bytes == mib(size)).await;
+        }
+        site.kill_daemon().await;
+        site.guest("fixed").change(|behaviour| behaviour.qmp = QmpMood::Hung).await;
+        site.start_daemon().await;
+        let charged = site.vm("fixed").await.assigned_bytes;
+        assert_eq!(charged, mib(1024), "it may not have given what it was asked for; its maximum is {maximum}");
+    }
 }
 
 #[tokio::test]

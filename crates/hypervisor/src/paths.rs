@@ -83,13 +83,14 @@ impl RunDir {
         self.0.join("standing")
     }
 
-    /// The largest maximum that its VM has had while it runs, if that was lowered:
+    /// The most that its VM was ever to have while it runs, if that was lowered:
     /// it may still hold that much, whatever the settings say by now.
     fn former_maximum_file(&self) -> PathBuf {
         self.0.join("former-maximum")
     }
 
-    /// Remembers a maximum that is about to be lowered, whole or not at all.
+    /// Remembers a maximum (of a static VM: its startup) that is about to be lowered,
+    /// whole or not at all.
     pub fn remember_maximum(&self, maximum: Bytes) -> io::Result<()> {
         let maximum = maximum.max(self.former_maximum());
         let path = self.former_maximum_file();

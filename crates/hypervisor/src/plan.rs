@@ -86,8 +86,7 @@ fn overhead_estimate(definition: &VmDefinition, accelerator: ChosenAccelerator, 
     let devices = (definition.disks.len() + definition.networks.len()) as u64;
     // The page tables that map the guest: 8 bytes for each 4 KiB page, twice
     // (QEMU's own; KVM's second-level tables, or the dirty bitmaps of TCG).
-    let most = if definition.memory.dynamic { definition.memory.maximum } else { definition.memory.startup };
-    let page_tables = most.max(definition.memory.startup).min(reach).scale(2 * 8, 4096).min(Bytes::from_mib(256));
+    let page_tables = definition.memory.most().min(reach).scale(2 * 8, 4096).min(Bytes::from_mib(256));
     let parts = [
         BASE,
         Bytes::new(PER_VCPU.get() * u64::from(definition.vcpus)),

@@ -11,7 +11,7 @@ const VM_STEPS: u64 = 3_000_000;
 /// Lives that broke an invariant while engine, world and checks were made.
 /// `crates/core/tests/lives.rs` has what was wrong in the engine, in small. (A
 /// seed means another life once the dice are thrown in another order.)
-const ONCE_BROKEN: [u64; 50] = [
+const ONCE_BROKEN: [u64; 54] = [
     3_114_053_619_271_302_762,
     4_672_064_935_750_269_975,
     5_182_512_743_470_994_928,
@@ -62,6 +62,10 @@ const ONCE_BROKEN: [u64; 50] = [
     11_377_813_318_476_970_997,
     14_996_169_736_375_922_227,
     9_833_438_121_699_375_131,
+    9_985_116_223_957_522_098,
+    6_363_763_702_615_373_066,
+    9_203_547_380_350_130_544,
+    13_939_719_335_259_289_583,
 ];
 
 /// A seed for today, unless the environment names one: what is never the same

@@ -83,7 +83,7 @@ impl Engine {
                 // Let it keep what it holds. The balloon's figure is stale while
                 // its driver is away, so what was given to it stays promised, and
                 // beside that no more of what is plugged than it may have.
-                let most = settings.maximum.max(held.assigned());
+                let most = settings.most().max(held.assigned());
                 let balloon = held.balloon.max(machine.promise.balloon);
                 let block = machine.devices.plug_block;
                 let plugged = held.plugged.min(most.saturating_sub(balloon).align_down(block));

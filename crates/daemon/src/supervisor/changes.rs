@@ -225,16 +225,17 @@ impl Supervisor {
         if let Err(problem) = self.may_configure(id, &memory) {
             return answer(reply, Err(problem));
         }
-        // Its guest may not have given yet what a lower maximum leaves it, when another
-        // daemon finds it and it does not answer.
-        let lowered = vm.run.is_some() && memory.maximum < vm.definition.memory.maximum;
-        let former = lowered.then(|| (self.run_dir(&vm.definition.name), vm.definition.memory.maximum));
+        // Its guest may not have given yet what a lower maximum (of a static VM: startup)
+        // leaves it, when another daemon finds it and it does not answer.
+        let most = vm.definition.memory.most();
+        let lowered = vm.run.is_some() && memory.most() < most;
+        let former = lowered.then(|| (self.run_dir(&vm.definition.name), most));
         let definition = VmDefinition { memory, ..vm.definition.clone() };
         let copy = definition.clone();
         self.write(What::Configure(id, Box::new(definition), reply), move |definitions| {
-            if let Some((path, maximum)) = former {
+            if let Some((path, most)) = former {
                 let failed = |source| DefinitionsError::Io { action: "write to", path: path.clone(), source };
-                RunDir::new(&path).remember_maximum(maximum).map_err(failed)?;
+                RunDir::new(&path).remember_maximum(most).map_err(failed)?;
             }
             definitions.put(&copy)
         });

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use dynmem_core::{Instant, MemorySettings, VmId};
 use dynmem_units::Bytes;
 
-use super::{Balancer, HostView, VmView, ceiling};
+use super::{Balancer, HostView, VmView};
 
 /// See the module's head.
 #[derive(Debug, Default)]
@@ -39,7 +39,7 @@ impl Balancer for Fixed {
     }
 
     fn at_start(&self, settings: &MemorySettings) -> Bytes {
-        let whole = ceiling(settings);
+        let whole = settings.most();
         if settings.dynamic { self.size(whole) } else { whole }
     }
 

@@ -19,7 +19,7 @@ use dynmem_core::{
 };
 use dynmem_units::Bytes;
 
-use super::{Balancer, HostView, Peer, VmView, ceiling};
+use super::{Balancer, HostView, Peer, VmView};
 use crate::policy::{MachineShape, Policy, Statistics};
 
 /// A start that has waited this long is refused.
@@ -165,7 +165,7 @@ impl Manager {
         let overheads = self.overhead.scale(self.vms.len() as u64, 1);
         let sum = |dynamic| {
             let some = self.vms.values().filter(move |vm| vm.settings.dynamic == dynamic);
-            some.map(|vm| ceiling(&vm.settings)).sum::<Bytes>()
+            some.map(|vm| vm.settings.most()).sum::<Bytes>()
         };
         let lendable = self.config.lendable().saturating_sub(overheads).saturating_sub(sum(false));
         self.balancer.defined(lendable, sum(true));

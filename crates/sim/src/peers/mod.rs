@@ -164,7 +164,7 @@ pub(crate) trait Balancer: fmt::Debug {
     /// The machine that it would start: by default one that the balloon
     /// reaches whole.
     fn machine(&self, _config: &HostConfig, settings: &MemorySettings) -> MachineShape {
-        MachineShape { boot: ceiling(settings), plug_max: Bytes::ZERO }
+        MachineShape { boot: settings.most(), plug_max: Bytes::ZERO }
     }
 
     /// What a machine holds when it starts.
@@ -174,11 +174,6 @@ pub(crate) trait Balancer: fmt::Debug {
 
     /// Sets each VM's target.
     fn balance(&mut self, now: Instant, host: &HostView, vms: &mut [VmView]);
-}
-
-/// The most that a VM with these settings ever holds.
-pub(crate) fn ceiling(settings: &MemorySettings) -> Bytes {
-    if settings.dynamic { settings.maximum.max(settings.startup) } else { settings.startup }
 }
 
 #[cfg(test)]

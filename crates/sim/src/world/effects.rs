@@ -21,7 +21,7 @@ impl World {
                     return answer(id, Event::LaunchFailed("there is no place for its file".to_owned()));
                 }
                 self.launch(id);
-                let file = SimFile { paged, limited: true };
+                let file = SimFile { paged, limit: Some(paged.memory) };
                 self.vm_mut(id).machine.as_mut()?.file = Some(file);
             }
             Effect::BeginPaging(id, paged) => self.begin_paging(id, paged),

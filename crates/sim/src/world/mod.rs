@@ -125,7 +125,8 @@ impl World {
             let Some(machine) = &self.vms[index].machine else { continue };
             let (paused, held) = (machine.paused, machine.held);
             let known = !self.vms[index].trouble.deaf(self.now_ms);
-            let devices = if known { machine.guest.devices() } else { vm::at_worst(machine) };
+            let devices = machine.guest.devices();
+            let devices = if known { devices } else { devices.at_worst(machine.most) };
             self.send(id, Event::Adopted { devices, paused, known, paging });
             if held {
                 held_ones.push(id);
@@ -439,7 +440,7 @@ impl World {
                 let vm = self.vm_mut(id);
                 vm.plan.settings = settings.clone();
                 if let Some(machine) = &mut vm.machine {
-                    machine.maximum = machine.maximum.max(settings.maximum);
+                    machine.most = machine.most.max(settings.most());
                 }
             }
             // What only can't be honoured now is not told: it would be done later.

@@ -25,16 +25,16 @@ const DISK: &str = "the disk is full";
 /// A machine's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SimFile {
-    /// What the machine may hold in memory, and the size of its file.
+    /// What the machine may hold in memory when it is reset with it, and its size.
     pub paged: Paged,
-    /// The machine was reset or launched with it, and is limited so.
-    pub limited: bool,
+    /// What the machine may hold now, once it was reset or launched with it.
+    pub limit: Option<Bytes>,
 }
 
 impl SimMachine {
     /// What it may hold in memory, if it is limited.
     pub(super) fn limit(&self) -> Option<Bytes> {
-        self.file.filter(|file| file.limited).map(|file| file.paged.memory)
+        self.file.and_then(|file| file.limit)
     }
 
     /// What it holds of the host's memory, its hypervisor excluded.
@@ -42,10 +42,11 @@ impl SimMachine {
         self.guest.held().min(self.limit().unwrap_or(Bytes::MAX))
     }
 
-    /// What was ordered of a limited machine is what it may hold from then on.
+    /// What was ordered of a limited machine is what it may hold from then on,
+    /// also of one that is held and could not say so yet.
     pub(super) fn limit_to(&mut self, memory: Bytes) {
-        if let Some(file) = self.file.as_mut().filter(|_| !self.held) {
-            file.paged.memory = memory;
+        if let Some(limit) = self.file.as_mut().and_then(|file| file.limit.as_mut()) {
+            *limit = memory;
         }
     }
 }
@@ -57,8 +58,8 @@ impl World {
         let answer = if vm.trouble.file_fails {
             Event::PagingFailed(DISK.to_owned())
         } else {
-            let limited = machine.file.is_some_and(|file| file.limited);
-            machine.file = Some(SimFile { paged, limited });
+            let limit = machine.limit().map(|_| paged.memory);
+            machine.file = Some(SimFile { paged, limit });
             Event::PagingBegan
         };
         self.send_at(self.now_ms + FILE_MS, id, answer);
@@ -70,7 +71,7 @@ impl World {
         let answer = if vm.trouble.file_fails {
             Event::PagingFailed(DISK.to_owned())
         } else {
-            let fits = machine.file.is_none_or(|file| machine.guest.held() <= file.paged.memory);
+            let fits = machine.limit().is_none_or(|limit| machine.guest.held() <= limit);
             machine.file = None;
             if !fits {
                 self.note(11, format!("the file of {id:?} was taken away while its memory did not fit"));
@@ -93,8 +94,8 @@ impl World {
     /// was made and never used is deleted instead.
     pub(super) fn found_file(&mut self, id: VmId) -> Option<Paged> {
         let machine = self.vm_mut(id).machine.as_mut()?;
-        machine.file = machine.file.filter(|file| file.limited);
-        machine.file.map(|file| file.paged)
+        machine.file = machine.file.filter(|file| file.limit.is_some());
+        machine.file.and_then(|file| Some(Paged { memory: file.limit?, ..file.paged }))
     }
 
     /// The host goes down, and all that ran on it; it comes up again after
@@ -115,5 +116,34 @@ impl World {
                 self.send(id, Event::StartAgain { overhead });
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        plan::{VmPlan, dynamic},
+        policy::MachineShape,
+        workload::Workload,
+        world::SimVm,
+    };
+
+    const MIB: fn(u64) -> Bytes = Bytes::from_mib;
+
+    #[test]
+    fn a_limited_machine_that_is_held_may_hold_what_is_ordered_until_its_reset() {
+        let plan = VmPlan::new("vm0", dynamic(256, 1024, 4096), Workload::steady(MIB(100)));
+        let mut vm = SimVm::new(VmId(0), plan);
+        let shape = MachineShape { boot: MIB(1024), plug_max: Bytes::ZERO };
+        vm.switch_on(0, shape, MIB(1024), false);
+        let machine = vm.machine.as_mut().expect("it is on");
+        let paged = Paged { memory: MIB(600), file: MIB(424) };
+        machine.file = Some(SimFile { paged, limit: Some(paged.memory) });
+        machine.held = true;
+        machine.limit_to(MIB(1024));
+        assert_eq!(machine.in_memory(), MIB(1024), "the limit is the host's, whatever the machine could say");
+        machine.reset(0, &vm.plan);
+        assert_eq!(machine.in_memory(), MIB(600), "that is what its boot was given");
     }
 }

@@ -59,8 +59,8 @@ pub struct SimMachine {
     pub(super) late_order: Option<(Bytes, Bytes)>,
     /// Its smart paging file.
     pub file: Option<SimFile>,
-    /// The largest maximum that it has run with.
-    pub(super) maximum: Bytes,
+    /// The most that it was ever to have, by any settings that it has run with.
+    pub(super) most: Bytes,
 }
 
 /// What a VM lived through in one step.
@@ -207,7 +207,7 @@ impl SimVm {
             paused: false,
             late_order: None,
             file: None,
-            maximum: self.plan.settings.maximum,
+            most: self.plan.settings.most(),
         });
         devices
     }
@@ -305,7 +305,7 @@ impl SimMachine {
         (self.speaks_at_ms, self.programs_since_ms) = (now_ms + BOOT_MS, now_ms + BOOT_MS);
         (self.off_at_ms, self.held, self.paused, self.late_order) = (None, false, false, None);
         if let Some(file) = &mut self.file {
-            file.limited = true;
+            file.limit = Some(file.paged.memory);
         }
         devices
     }
@@ -325,13 +325,6 @@ impl Trouble {
     pub(super) fn deaf(&self, now_ms: u64) -> bool {
         now_ms < self.deaf_until_ms
     }
-}
-
-/// What a machine that can't be asked may hold: all that its VM might ever have.
-pub(super) fn at_worst(machine: &SimMachine) -> DeviceFacts {
-    let devices = machine.guest.devices();
-    let plugged = machine.maximum.saturating_sub(devices.boot).min(devices.plug_max).align_down(devices.plug_block);
-    DeviceFacts { balloon_actual: devices.boot, plugged, ..devices }
 }
 
 /// The instant of a world's clock as the policy's.
