@@ -4,6 +4,7 @@
 //!  Unix socket ───────────────────────────────────▶ converse ──▶ router
 //!  TCP ──▶ TLS handshake (in so much time) ────────▶ converse ──▶ token's role ──▶ router
 //! ```
+//! The dashboard's files are looked for before the token is, and hold no data.
 //! Each kind has places of its own: whoever takes all of those over TCP keeps
 //! nobody from the Unix socket.
 
@@ -34,6 +35,7 @@ use tokio_rustls::server::TlsStream;
 use super::{
     access::{Access, TcpApi},
     authority::authorize,
+    dashboard,
     stall::StallGuard,
 };
 
@@ -55,6 +57,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Serves until `stop` is true or its sender gone; then ends when the answers
 /// under way are given.
 pub(crate) async fn serve(listener: &UnixListener, router: Router, stop: watch::Receiver<bool>) {
+    let router = dashboard::beside(router);
     let accept = |cx: &mut Context<'_>| listener.poll_accept(cx).map_ok(|(stream, _)| stream);
     let talk = |stream| converse(StallGuard::new(stream), router.clone(), stop.clone());
     receive(accept, CONNECTIONS_MAX, talk, stop.clone()).await;
@@ -62,7 +65,7 @@ pub(crate) async fn serve(listener: &UnixListener, router: Router, stop: watch::
 
 /// The same over TCP, for those who have a token.
 pub(crate) async fn serve_tcp(api: &TcpApi, router: Router, stop: watch::Receiver<bool>) {
-    let router = router.layer(from_fn_with_state(api.access.clone(), authorize));
+    let router = dashboard::beside(router.layer(from_fn_with_state(api.access.clone(), authorize)));
     let accept = |cx: &mut Context<'_>| api.listener.poll_accept(cx).map_ok(|(stream, _)| stream);
     let talk = |stream| meet(stream, api.access.clone(), router.clone(), stop.clone());
     receive(accept, TCP_CONNECTIONS_MAX, talk, stop.clone()).await;
