@@ -37,6 +37,7 @@ test("of a static VM minimum and maximum are not asked", () => {
 test("the daemon's sentence goes to the field that it is about", () => {
   expect(fieldOf("Startup can't change from 512MiB to 1GiB while the VM runs: the VM must be off")).toBe("startup");
   expect(fieldOf("Dynamic memory can't change from on to off while the VM runs")).toBe("dynamic");
+  expect(fieldOf("Can't change web01: Maximum can't change from 1GiB to 4GiB while the VM runs")).toBe("maximum");
   expect(fieldOf("No VM is named a")).toBeNull();
 });
 

@@ -136,7 +136,8 @@ export const isEmpty = (patch: MemoryPatch): boolean => Object.keys(patch).lengt
 
 /** The field that the daemon's sentence is about, if it names one. */
 export function fieldOf(sentence: string): Field | null {
-  return FIELDS.find((field) => sentence.startsWith(TITLES[field])) ?? null;
+  const rule = sentence.replace(/^Can't change [^ ]+: /, "");
+  return FIELDS.find((field) => rule.startsWith(`${TITLES[field]} `)) ?? null;
 }
 
 /** A draft for other settings, with what a person has changed in it and nothing else. */

@@ -26,8 +26,8 @@ export function SettingsForm({ name }: { name: string }) {
     return () => model.end();
   }, [model]);
   useEffect(() => {
-    if (meanwhile && !model.isDirty.peek()) void model.read(false); // nothing of ours is lost
-  }, [meanwhile, live]);
+    if (live) void model.look(live);
+  }, [model, live]);
   const draft = model.draft.value;
   const why = readOnly.value;
   const { faults, patch } = model.checked.value;
@@ -77,7 +77,7 @@ export function SettingsForm({ name }: { name: string }) {
           </select>
         </div>
         {field("smart_paging_folder")}
-        {meanwhile && model.isDirty.value && <Stale now={meanwhile} model={model} />}
+        {meanwhile && <Stale now={meanwhile} model={model} />}
         {refusal && refusal.field === null && (
           <p class="problem" role="alert" data-testid="refusal">
             ✕ {refusal.sentence}
@@ -145,11 +145,11 @@ function Stale({ now, model }: { now: Meanwhile; model: SettingsModel }) {
           </li>
         ))}
       </ul>
-      {now.sentences.map(({ id, time_unix_ms, message }) => (
-        <p class="muted" key={id}>
-          {moment(time_unix_ms, Date.now())} {message}
+      {now.event && (
+        <p class="muted">
+          {moment(now.event.time_unix_ms, Date.now())} {now.event.message}
         </p>
-      ))}
+      )}
       <p class="answers">
         <button type="button" onClick={() => void model.read(true)}>
           Keep my changes on top

@@ -60,7 +60,11 @@ export function VmPage({ name }: { name: string }) {
         {charts}
         <section class="panel" aria-label="What happened">
           <h2>What happened</h2>
-          <Feed most={30} vm={name} />
+          <Feed most={12} vm={name} />
+        </section>
+        <section class="panel" aria-label="Figures">
+          <h2>Figures</h2>
+          <Figures of={figures(vm)} />
         </section>
       </div>
       <div class="vm-side">
@@ -68,10 +72,6 @@ export function VmPage({ name }: { name: string }) {
         <Troubles vm={vm} />
         <AdviceList advice={vm.advice ?? []} />
         <SettingsForm name={name} />
-        <section class="panel" aria-label="Figures">
-          <h2>Figures</h2>
-          <Figures of={figures(vm)} />
-        </section>
       </div>
     </div>
   );

@@ -1,13 +1,15 @@
 // The settings form's state and what it asks of the daemon:
 //
 //   GET vm ──ETag──▶ base ──typed──▶ draft ──check──▶ faults, or a dry run ──▶ preview ──▶ PATCH If-Match
-//                     └─ differs from what is told live, or 412: somebody else changed it
+//                     └─ is told otherwise live, or 412 ──▶ GET vm: has somebody else changed it?
+//
+// What is told live may be a second old: only an answer to a GET is believed to be newer than `base`.
 import { type Signal, batch, computed, signal } from "@preact/signals";
 
 import { Refused, ask, sentenceOf, vmPath } from "../api/client";
-import type { DryRunView, SettingsView, VmView } from "../api/types";
+import type { DryRunView, EventView, SettingsView, VmView } from "../api/types";
 import { type Draft, type Field, check, differences, draftOf, fieldOf, isEmpty, rebase, shown } from "../model/settings";
-import { events, vmSignal } from "../model/world";
+import { events } from "../model/world";
 
 /** After the last key, until the daemon is asked. */
 const PAUSE_MS = 300;
@@ -15,14 +17,16 @@ const PAUSE_MS = 300;
 interface Base {
   settings: SettingsView;
   etag: string | null;
-  /** The newest event when it was read: what came later may say who changed it. */
+  /** The newest event when it was read: one that comes later says what somebody else did. */
   eventId: number;
 }
 
+const newestEvent = (): number => events.peek().at(-1)?.id ?? 0;
+
 export interface Meanwhile {
   changed: { field: Field; from: string; to: string }[];
-  /** What the event log says of it. */
-  sentences: { id: number; time_unix_ms: number; message: string }[];
+  /** What the event log says of it, if it has it already. */
+  event: EventView | undefined;
 }
 
 /** One VM's form, for as long as it is shown. */
@@ -40,18 +44,17 @@ export class SettingsModel {
     return base && draft ? check(base.settings, draft) : { patch: {}, faults: {} };
   });
   readonly isDirty = computed(() => !isEmpty(this.checked.value.patch) || Object.keys(this.checked.value.faults).length > 0);
-  /** What somebody else has changed since the form was filled. */
+  /** What the settings are by now, if they are others than those that the form was filled with. */
+  private readonly theirs: Signal<SettingsView | null> = signal(null);
   readonly meanwhile = computed((): Meanwhile | null => {
-    const base = this.base.value;
-    const now = vmSignal(this.name).value?.settings;
-    if (!base || !now || this.isBusy.value) return null;
-    const fields = differences(base.settings, now);
-    if (fields.length === 0) return null;
-    const of = (event: { id: number; vm?: string | null; kind: string }): boolean =>
-      event.vm === this.name && event.kind === "settings-changed" && event.id > base.eventId;
+    const [base, theirs] = [this.base.value, this.theirs.value];
+    if (!base || !theirs) return null;
+    const { settings, eventId } = base;
+    const isIt = ({ id, vm, kind }: EventView): boolean =>
+      vm === this.name && kind === "settings-changed" && id > eventId;
     return {
-      changed: fields.map((field) => ({ field, from: shown(base.settings, field), to: shown(now, field) })),
-      sentences: events.value.filter(of),
+      changed: differences(settings, theirs).map((field) => ({ field, from: shown(settings, field), to: shown(theirs, field) })),
+      event: events.value.findLast(isIt),
     };
   });
 
@@ -62,19 +65,39 @@ export class SettingsModel {
 
   /** Reads the settings with their tag; `keep` what a person has changed. */
   async read(keep: boolean): Promise<void> {
-    const eventId = events.peek().at(-1)?.id ?? 0;
+    const eventId = newestEvent();
     try {
       const { value, etag } = await ask<VmView>(vmPath(this.name));
-      const [before, draft] = [this.base.peek(), this.draft.peek()];
-      batch(() => {
-        this.base.value = { settings: value.settings, etag, eventId };
-        this.draft.value = keep && before && draft ? rebase(draft, before.settings, value.settings) : draftOf(value.settings);
-        this.refusal.value = null;
-      });
+      this.fill({ settings: value.settings, etag, eventId }, keep);
       this.tryLater();
     } catch (error) {
       this.refusal.value = { field: null, sentence: sentenceOf(error) };
     }
+  }
+
+  /** Something was told live: have the settings changed? Who has typed nothing follows, others are told. */
+  async look(live: SettingsView): Promise<void> {
+    const base = this.base.peek();
+    if (!base || this.isBusy.peek() || differences(base.settings, live).length === 0) return;
+    const eventId = newestEvent();
+    const answer = await ask<VmView>(vmPath(this.name)).catch(() => null); // the next that is told asks again
+    const now = this.base.peek();
+    if (!answer || this.isBusy.peek() || now !== base) return;
+    const { settings } = answer.value;
+    if (differences(base.settings, settings).length === 0) this.theirs.value = null;
+    else if (this.isDirty.peek()) this.theirs.value = settings;
+    else this.fill({ settings, etag: answer.etag, eventId }, false);
+  }
+
+  private fill(base: Base, keep: boolean): void {
+    const [before, draft] = [this.base.peek(), this.draft.peek()];
+    batch(() => {
+      this.base.value = base;
+      this.draft.value = keep && before && draft ? rebase(draft, before.settings, base.settings) : draftOf(base.settings);
+      this.theirs.value = null;
+      this.preview.value = null;
+      this.refusal.value = null;
+    });
   }
 
   type<F extends Field>(field: F, value: Draft[F]): void {
@@ -99,31 +122,19 @@ export class SettingsModel {
     try {
       const path = `${vmPath(this.name)}/memory`;
       const { value, etag } = await ask<VmView>(path, { method: "PATCH", body: patch, ifMatch: base.etag });
+      const words = differences(base.settings, value.settings).map((field) => `${field} ${shown(value.settings, field)}`);
       batch(() => {
-        const words = differences(base.settings, value.settings).map((field) => `${field} ${shown(value.settings, field)}`);
-        this.base.value = { settings: value.settings, etag, eventId: Number.MAX_SAFE_INTEGER };
-        this.draft.value = draftOf(value.settings);
-        this.preview.value = null;
-        this.refusal.value = null;
+        this.fill({ settings: value.settings, etag, eventId: newestEvent() }, false);
         this.done.value = `Set: ${words.join(", ")}`;
-        vmSignal(this.name).value = value; // the stream will say the same
       });
     } catch (error) {
       this.refuse(error);
     }
     this.isBusy.value = false;
-    if (this.base.peek()?.eventId === Number.MAX_SAFE_INTEGER) void this.settle();
   }
 
   end(): void {
     this.stop();
-  }
-
-  /** Our own change is in the log by now: only what comes later is somebody else's. */
-  private async settle(): Promise<void> {
-    await new Promise((resolve) => setTimeout(resolve, 1000));
-    const base = this.base.peek();
-    if (base) this.base.value = { ...base, eventId: events.peek().at(-1)?.id ?? 0 };
   }
 
   private tryLater(): void {
