@@ -7,11 +7,10 @@ import { request } from "node:http";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 
 import type { VmView } from "../src/api/types";
 
-const PROGRAMS = process.env["DYNMEM_PROGRAMS"] ?? fileURLToPath(new URL("../../target/debug", import.meta.url));
+const PROGRAMS = process.env["DYNMEM_PROGRAMS"] ?? join(process.cwd(), "../target/debug"); // npm's folder is ui
 const UP_MS = 60_000;
 
 export interface DaemonOptions {

@@ -1,0 +1,94 @@
+//! The dashboard in Chromium: how long a frame takes with five hundred VMs that
+//! change each second, what its first load weighs, and whether a page that is
+//! left open grows.
+//!
+//! ```text
+//!  dynmemd, imitated guests ──/v1/live, TLS──▶ page      frames
+//!  what it told, with other figures ─────────▶ page      frames, and its heap
+//! ```
+//! The measuring itself is `ui/bench`: it needs the browser's own clock.
+
+use std::process::Stdio;
+
+use anyhow::{Context as _, Result, ensure};
+use serde::Deserialize;
+
+use crate::{
+    build::{self, Profile},
+    report::Metric,
+    setup, ui,
+};
+
+const GOAL_FRAME_MS: f64 = 100.0;
+const GOAL_FIRST_LOAD_BYTES: f64 = 100_000.0;
+/// A heap that is flat: no more than a tenth above what it was once all that is
+/// kept was there.
+const GOAL_GROWTH_PERCENT: f64 = 10.0;
+
+/// What `ui/bench` says.
+#[derive(Deserialize)]
+struct Figures {
+    first_load_bytes: f64,
+    live: Frames,
+    changing: Frames,
+    /// Bytes after some updates, and after all of them.
+    heap_list: (f64, f64),
+    heap_vm: (f64, f64),
+    params: Params,
+}
+
+#[derive(Deserialize)]
+struct Frames {
+    longest_ms: f64,
+    frames: u64,
+    long_tasks: u64,
+    longest_task_ms: f64,
+}
+
+#[derive(Deserialize)]
+struct Params {
+    vms: u64,
+    seconds: u64,
+    replayed_vms: u64,
+    updates: (u64, u64),
+}
+
+pub(super) fn run(quick: bool) -> Result<Vec<Metric>> {
+    build::programs(Profile::Release)?;
+    ui::prepare()?;
+    setup::browser()?;
+    let mut bench = ui::script(&["run", "--silent", "bench"]);
+    bench.env("DYNMEM_PROGRAMS", Profile::Release.folder()).env("QUICK", if quick { "1" } else { "0" });
+    let output = bench.stderr(Stdio::inherit()).output().context("Could not run npm")?;
+    ensure!(output.status.success(), "The page could not be measured: npm run bench failed: {}", output.status);
+    let figures = serde_json::from_slice(&output.stdout)
+        .with_context(|| format!("Not understood: {}", String::from_utf8_lossy(&output.stdout)))?;
+    Ok(metrics(&figures))
+}
+
+fn metrics(figures: &Figures) -> Vec<Metric> {
+    let Figures { first_load_bytes, live, changing, heap_list, heap_vm, params } = figures;
+    let frames = |name: &str, frames: &Frames| {
+        Metric::new(name, frames.longest_ms, "ms")
+            .against_goal(GOAL_FRAME_MS)
+            .with("vms", params.vms)
+            .with("seconds", params.seconds)
+            .with("frames", frames.frames)
+            .with("long_tasks", frames.long_tasks)
+            .with("longest_task_ms", frames.longest_task_ms)
+    };
+    let growth = |name: &str, (before, after): (f64, f64)| {
+        Metric::new(name, (after / before - 1.0) * 100.0, "%")
+            .against_goal(GOAL_GROWTH_PERCENT)
+            .with("vms", params.replayed_vms)
+            .with("updates", vec![params.updates.0, params.updates.1])
+            .with("mib", vec![before / 1_048_576.0, after / 1_048_576.0])
+    };
+    vec![
+        Metric::new("first_load_bytes", *first_load_bytes, "bytes").against_goal(GOAL_FIRST_LOAD_BYTES),
+        frames("longest_frame_live_ms", live),
+        frames("longest_frame_changing_ms", changing),
+        growth("heap_growth_list_percent", *heap_list),
+        growth("heap_growth_vm_percent", *heap_vm),
+    ]
+}
