@@ -3,7 +3,7 @@
 // Prints one line of JSON. `cargo xtask bench dashboard` runs it.
 import { request } from "node:https";
 
-import { type Browser, type Page, chromium } from "@playwright/test";
+import { type Browser, type CDPSession, type Page, chromium } from "@playwright/test";
 
 import type { LiveSnapshot } from "../src/api/types";
 import { Daemon, until } from "../browser/daemon";
@@ -15,7 +15,7 @@ const VMS = isQuick ? 50 : 500;
 const SECONDS = isQuick ? 5 : 60;
 /** The heap does not depend on how many VMs there are, and the time that it takes does. */
 const REPLAYED_VMS = isQuick ? 10 : 50;
-const UPDATES: [number, number] = isQuick ? [300, 1000] : [1000, 10_000];
+const UPDATES: [number, number] = isQuick ? [1000, 2000] : [1000, 10_000];
 const STARTS_AT_ONCE = 8;
 
 interface Frames {
@@ -140,12 +140,23 @@ async function heaps(browser: Browser, replay: Replay, hash: string): Promise<[n
   for (const count of [first, all - first]) {
     const word = await replay.tell(count);
     await until(`the page has taken ${count} updates`, 600_000, () => page.getByText(word, { exact: true }).isVisible());
-    for (let time = 0; time < 3; time += 1) await debug.send("HeapProfiler.collectGarbage");
-    used.push(((await debug.send("Runtime.getHeapUsage")) as { usedSize: number }).usedSize);
+    used.push(await leastHeap(page, debug));
   }
   await page.close();
   replay.stop();
   return [used[0] ?? 0, used[1] ?? 0];
+}
+
+/** What a collection leaves differs by some MiB, as code is optimized and caches are dropped: the least counts. */
+async function leastHeap(page: Page, debug: CDPSession): Promise<number> {
+  let least = Infinity;
+  for (let time = 0; time < 8; time += 1) {
+    await page.waitForTimeout(250);
+    await debug.send("HeapProfiler.collectGarbage");
+    const { usedSize } = (await debug.send("Runtime.getHeapUsage")) as { usedSize: number };
+    least = Math.min(least, usedSize);
+  }
+  return least;
 }
 
 await main();

@@ -78,9 +78,20 @@ export class Replay {
 
   private async write(text: string): Promise<void> {
     for (const stream of this.streams) {
-      if (!stream.write(text)) await new Promise((done) => stream.once("drain", done).once("close", done));
+      if (!stream.write(text)) await taken(stream);
     }
   }
+}
+
+/** Until its reader has read, or is gone. */
+function taken(stream: ServerResponse): Promise<void> {
+  return new Promise((done) => {
+    const end = (): void => {
+      stream.off("drain", end).off("close", end);
+      done();
+    };
+    stream.on("drain", end).on("close", end);
+  });
 }
 
 function event(name: string, data: unknown): string {
