@@ -37,7 +37,10 @@ export async function follow(): Promise<void> {
       });
     } catch (error) {
       if (error instanceof Refused && error.status === 401) {
-        session.value = { state: "token", sentence: error.message };
+        batch(() => {
+          session.value = { state: "token", sentence: error.message };
+          link.value = { state: "connecting" };
+        });
         return;
       }
       link.value = { state: "lost", sentence: sentenceOf(error), retryAt: Date.now() + waits };

@@ -4,14 +4,16 @@ import { badness } from "./status";
 
 export type Segment = { share: number; bytes: number } & (
   | { kind: "reserve" | "others" | "free" }
+  /** `needed` is the part of it that its guest needs now. */
   | { kind: "vm"; name: string; vm: VmView; needed: number }
-  | { kind: "rest"; count: number; worst: VmView }
+  /** Those that are too small to be drawn alone. */
+  | { kind: "rest"; count: number; isAll: boolean; worst: VmView; needed: number }
 );
 
 /** A VM that would be narrower is drawn together with the others of its kind. */
-export const SHARE_MIN = 0.004;
+export const SHARE_MIN = 0.003;
 /** So many VMs are drawn by themselves. */
-export const ALONE_MAX = 60;
+export const ALONE_MAX = 120;
 
 /** The parts of the bar from left to right; their shares sum up to 1. */
 export function picture(host: HostView, vms: readonly VmView[]): Segment[] {
@@ -34,7 +36,9 @@ export function picture(host: HostView, vms: readonly VmView[]): Segment[] {
   const worst = rest.reduce<VmView | null>((most, { vm }) => (most && badness(most) >= badness(vm) ? most : vm), null);
   if (worst) {
     const bytes = rest.reduce((sum, one) => sum + one.bytes, 0);
-    segments.push({ kind: "rest", count: rest.length, worst, bytes, share: share(bytes) });
+    const needed = rest.reduce((sum, one) => sum + Math.min(one.bytes, one.vm.demand_bytes), 0) / bytes;
+    const [count, isAll] = [rest.length, alone.length === 0];
+    segments.push({ kind: "rest", count, isAll, worst, needed, bytes, share: share(bytes) });
   }
   if (others > 0) segments.push({ kind: "others", bytes: others, share: share(others) });
   if (free > 0) segments.push({ kind: "free", bytes: free, share: share(free) });

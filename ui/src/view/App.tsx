@@ -41,7 +41,9 @@ export function App() {
 function Head({ onKeys }: { onKeys: () => void }) {
   const { page } = route.value;
   const here = (name: string): "page" | undefined => (page === name ? "page" : undefined);
-  const word = { connecting: "connecting", live: "live", lost: "connection lost" }[link.value.state];
+  const { state } = link.value;
+  const waiting = session.value.state === "token" ? "no token" : "connecting";
+  const word = { connecting: waiting, live: "live", lost: "connection lost" }[state];
   return (
     <header class="head">
       <a class="brand" href="#/" aria-label="dynmem, all VMs">
@@ -58,7 +60,7 @@ function Head({ onKeys }: { onKeys: () => void }) {
           Events
         </a>
       </nav>
-      <span class={`link is-${link.value.state}`} role="status" data-testid="link">
+      <span class={`link is-${state}`} role="status" data-testid="link">
         {word}
       </span>
       <button type="button" class="quiet" onClick={onKeys} aria-label="Keys">

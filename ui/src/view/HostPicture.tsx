@@ -68,8 +68,10 @@ function Part({ segment }: { segment: Segment }) {
     );
   }
   const label = words(segment);
+  const tone = segment.kind === "rest" ? ` tone-${status(segment.worst).tone}` : "";
   return (
-    <div role="listitem" class={`part is-${segment.kind}`} style={style} title={`${label}: ${bytes}`}>
+    <div role="listitem" class={`part is-${segment.kind}${tone}`} style={style} title={`${label}: ${bytes}`}>
+      {segment.kind === "rest" && <i style={{ width: `${segment.needed * 100}%` }} />}
       {segment.share > 0.07 && <span>{label}</span>}
       <span class="sr">{`${label}: ${bytes}`}</span>
     </div>
@@ -79,7 +81,9 @@ function Part({ segment }: { segment: Segment }) {
 function words(segment: Exclude<Segment, { kind: "vm" }>): string {
   if (segment.kind === "reserve") return "kept for the host";
   if (segment.kind === "others") return "used by others";
-  return segment.kind === "rest" ? `${segment.count} more VMs` : "free";
+  if (segment.kind !== "rest") return "free";
+  const { mark } = status(segment.worst);
+  return `${mark && `${mark} `}${segment.count} ${segment.isAll ? "" : "more "}VMs`;
 }
 
 function Legend({ segments }: { segments: readonly Segment[] }) {

@@ -38,6 +38,7 @@ export function VmList() {
     return allVms().reduce((most, vm) => Math.max(most, vm.assigned_bytes, vm.demand_bytes, vm.target_bytes), 1);
   });
   const body = useRef<HTMLDivElement>(null);
+  const grid = useRef<HTMLDivElement>(null);
   const search = useRef<HTMLInputElement>(null);
   const seen = useWindow(body, list.value.length);
 
@@ -61,6 +62,7 @@ export function VmList() {
     return () => removeEventListener("keydown", press);
   }, []);
   const press = (event: KeyboardEvent): void => {
+    if (event.target !== event.currentTarget) return; // a button of the head
     const at = list.peek().indexOf(selected.peek());
     const last = list.peek().length - 1;
     const to: Record<string, number> = {
@@ -85,21 +87,27 @@ export function VmList() {
   const at = list.value.indexOf(selected.value);
   return (
     <section class="panel list" aria-label="VMs">
-      <Bar filter={filter} sorting={sorting} search={search} onDown={() => body.current?.focus()} />
-      <div role="grid" aria-label="VMs" aria-rowcount={list.value.length + 1} class="grid">
+      <Bar filter={filter} sorting={sorting} search={search} onDown={() => grid.current?.focus()} />
+      <div
+        ref={grid}
+        role="grid"
+        aria-label="VMs"
+        aria-rowcount={list.value.length + 1}
+        aria-activedescendant={at >= seen.first && at < seen.last ? `row-${at}` : undefined}
+        class="grid"
+        tabIndex={0}
+        onKeyDown={press}
+        onFocus={() => {
+          if (list.peek().indexOf(selected.peek()) < 0) selected.value = list.peek()[0] ?? "";
+        }}
+        data-testid="rows"
+      >
         <Header sorting={sorting.value} onSort={(order) => (sorting.value = sortBy(sorting.peek(), order))} />
         <div
           ref={body}
           role="rowgroup"
           class="rows"
-          tabIndex={0}
-          aria-activedescendant={at >= seen.first && at < seen.last ? `row-${at}` : undefined}
-          onKeyDown={press}
-          onFocus={() => {
-            if (list.peek().indexOf(selected.peek()) < 0) selected.value = list.peek()[0] ?? "";
-          }}
           style={{ height: `${list.value.length * seen.height}px` }}
-          data-testid="rows"
         >
           {shown.map((name, index) => {
             const row = seen.first + index;

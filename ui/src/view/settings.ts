@@ -78,6 +78,7 @@ export class SettingsModel {
   /** Something was told live: have the settings changed? Who has typed nothing follows, others are told. */
   async look(live: SettingsView): Promise<void> {
     const base = this.base.peek();
+    if (!base && this.refusal.peek()) return this.read(false); // the daemon was away when it was asked first
     if (!base || this.isBusy.peek() || differences(base.settings, live).length === 0) return;
     const eventId = newestEvent();
     const answer = await ask<VmView>(vmPath(this.name)).catch(() => null); // the next that is told asks again

@@ -21,7 +21,7 @@ export function useWindow(body: RefObject<HTMLElement>, count: number): Seen {
     const look = (): void => {
       const element = body.current;
       if (!element) return;
-      const height = matchMedia(PHONE).matches ? 64 : 36;
+      const height = matchMedia(PHONE).matches ? 80 : 36;
       const above = -element.getBoundingClientRect().top;
       const first = Math.max(0, Math.floor(above / height) - BEYOND);
       const last = Math.max(0, Math.ceil((above + innerHeight) / height) + BEYOND);
