@@ -20,6 +20,8 @@ const STARTS_AT_ONCE = 8;
 
 interface Frames {
   longest_ms: number;
+  /** Longer than 100 ms. */
+  late: number;
   frames: number;
   long_tasks: number;
   longest_task_ms: number;
@@ -33,6 +35,7 @@ async function main(): Promise<void> {
     const snapshot = await record(daemon);
     const explanation = await daemon.do("GET", "/v1/vms/guest0000/explanation");
     const { version } = (await daemon.do("GET", "/v1/version")) as { version: string };
+    const empty = await framesEmpty(browser);
     const live = await framesLive(browser, daemon);
     await daemon.stop(); // its guests take the processors that the page is to have
     const changing = await framesChanging(browser, snapshot, explanation, version);
@@ -42,7 +45,8 @@ async function main(): Promise<void> {
       await heaps(browser, new Replay(few, explanation, version), "#/vm/guest0000"),
     ];
     const params = { vms: VMS, seconds: SECONDS, replayed_vms: REPLAYED_VMS, updates: UPDATES };
-    console.log(JSON.stringify({ first_load_bytes: firstLoad(DIST), live, changing, heap_list: heapList, heap_vm: heapVm, params }));
+    const found = { heap_list: heapList, heap_vm: heapVm };
+    console.log(JSON.stringify({ first_load_bytes: firstLoad(DIST), empty, live, changing, ...found, params }));
   } finally {
     await browser.close();
     await daemon.stop();
@@ -79,6 +83,14 @@ function record(daemon: Daemon): Promise<LiveSnapshot> {
   });
 }
 
+/** A page with nothing on it, beside the same daemon: what the machine makes of frames by itself. */
+async function framesEmpty(browser: Browser): Promise<Frames> {
+  const page = await browser.newPage({ viewport: { width: 1280, height: 900 } });
+  const frames = await watched(page, () => page.waitForTimeout(SECONDS * 1000));
+  await page.close();
+  return frames;
+}
+
 async function framesLive(browser: Browser, daemon: Daemon): Promise<Frames> {
   const context = await browser.newContext({ ignoreHTTPSErrors: true, viewport: { width: 1280, height: 900 } });
   await context.addInitScript((token) => sessionStorage.setItem("dynmem-token", token), daemon.operate);
@@ -105,12 +117,13 @@ async function framesChanging(browser: Browser, snapshot: LiveSnapshot, explanat
 async function watched(page: Page, during: () => Promise<unknown>): Promise<Frames> {
   await page.waitForTimeout(2000);
   await page.evaluate(() => {
-    const seen = { longest_ms: 0, frames: 0, long_tasks: 0, longest_task_ms: 0 };
+    const seen = { longest_ms: 0, late: 0, frames: 0, long_tasks: 0, longest_task_ms: 0 };
     Object.assign(window, { seen });
     let before = performance.now();
     const frame = (now: number): void => {
       seen.longest_ms = Math.max(seen.longest_ms, now - before);
       seen.frames += 1;
+      seen.late += now - before > 100 ? 1 : 0;
       before = now;
       requestAnimationFrame(frame);
     };

@@ -29,6 +29,8 @@ const GOAL_GROWTH_PERCENT: f64 = 10.0;
 #[derive(Deserialize)]
 struct Figures {
     first_load_bytes: f64,
+    /// Of a page with nothing on it: what the machine makes of frames by itself.
+    empty: Frames,
     live: Frames,
     changing: Frames,
     /// Bytes after some updates, and after all of them.
@@ -40,6 +42,8 @@ struct Figures {
 #[derive(Deserialize)]
 struct Frames {
     longest_ms: f64,
+    /// Frames that were longer than the goal.
+    late: u64,
     frames: u64,
     long_tasks: u64,
     longest_task_ms: f64,
@@ -67,15 +71,17 @@ pub(super) fn run(quick: bool) -> Result<Vec<Metric>> {
 }
 
 fn metrics(figures: &Figures) -> Vec<Metric> {
-    let Figures { first_load_bytes, live, changing, heap_list, heap_vm, params } = figures;
+    let Figures { first_load_bytes, empty, live, changing, heap_list, heap_vm, params } = figures;
     let frames = |name: &str, frames: &Frames| {
         Metric::new(name, frames.longest_ms, "ms")
             .against_goal(GOAL_FRAME_MS)
             .with("vms", params.vms)
             .with("seconds", params.seconds)
             .with("frames", frames.frames)
+            .with("late", frames.late)
             .with("long_tasks", frames.long_tasks)
             .with("longest_task_ms", frames.longest_task_ms)
+            .with("empty_page_longest_ms", empty.longest_ms)
     };
     let growth = |name: &str, (before, after): (f64, f64)| {
         Metric::new(name, (after / before - 1.0) * 100.0, "%")
