@@ -22,7 +22,7 @@ interface Frames {
   longest_ms: number;
   /** Longer than 100 ms. */
   late: number;
-  frames: number;
+  count: number;
   long_tasks: number;
   longest_task_ms: number;
 }
@@ -117,12 +117,12 @@ async function framesChanging(browser: Browser, snapshot: LiveSnapshot, explanat
 async function watched(page: Page, during: () => Promise<unknown>): Promise<Frames> {
   await page.waitForTimeout(2000);
   await page.evaluate(() => {
-    const seen = { longest_ms: 0, late: 0, frames: 0, long_tasks: 0, longest_task_ms: 0 };
+    const seen = { longest_ms: 0, late: 0, count: 0, long_tasks: 0, longest_task_ms: 0 };
     Object.assign(window, { seen });
     let before = performance.now();
     const frame = (now: number): void => {
       seen.longest_ms = Math.max(seen.longest_ms, now - before);
-      seen.frames += 1;
+      seen.count += 1;
       seen.late += now - before > 100 ? 1 : 0;
       before = now;
       requestAnimationFrame(frame);

@@ -44,7 +44,7 @@ struct Frames {
     longest_ms: f64,
     /// Frames that were longer than the goal.
     late: u64,
-    frames: u64,
+    count: u64,
     long_tasks: u64,
     longest_task_ms: f64,
 }
@@ -77,7 +77,7 @@ fn metrics(figures: &Figures) -> Vec<Metric> {
             .against_goal(GOAL_FRAME_MS)
             .with("vms", params.vms)
             .with("seconds", params.seconds)
-            .with("frames", frames.frames)
+            .with("frames", frames.count)
             .with("late", frames.late)
             .with("long_tasks", frames.long_tasks)
             .with("longest_task_ms", frames.longest_task_ms)
