@@ -69,7 +69,7 @@ async function fromDist(page: Page, daemon: Daemon): Promise<void> {
 export async function signIn(page: Page, daemon: Daemon, token: string): Promise<void> {
   await page.goto(`${daemon.url}/`);
   await page.getByLabel("Token", { exact: true }).fill(token);
-  await page.getByRole("button", { name: "Show it" }).click();
+  await page.getByRole("button", { name: "Sign in" }).click();
   await expect(page.getByTestId("link")).toHaveText("live");
 }
 

@@ -173,24 +173,24 @@ function clocks(splits: readonly number[]): string[] {
   return splits.map((time) => format.format(time * 1000));
 }
 
-/** A mark for each event at the foot of the chart; what would lie on another mark is left out. */
+/** A mark for each event at the foot of the chart; what would lie on the mark of a newer one is left out. */
 function marks(chart: uPlot, events: readonly EventView[], ink: (name: string) => string): void {
   const { ctx, bbox } = chart;
   const ratio = devicePixelRatio;
   ctx.save();
   ctx.font = `${11 * ratio}px system-ui, sans-serif`;
   ctx.textAlign = "center";
-  let free = -Infinity;
-  for (const event of events) {
+  let free = bbox.left + bbox.width;
+  for (const event of [...events].reverse()) {
     const left = chart.valToPos(event.time_unix_ms / 1000, "x", true);
-    if (left < Math.max(bbox.left, free) || left > bbox.left + bbox.width) continue;
+    if (left < bbox.left || left > free) continue;
     const sign = glyph(event.kind);
     ctx.fillStyle = ink(sign === "✕" || sign === "!" ? "bad" : "mark");
     ctx.globalAlpha = 0.25;
     ctx.fillRect(left, bbox.top, ratio, bbox.height);
     ctx.globalAlpha = 1;
     ctx.fillText(sign, left, bbox.top + bbox.height - 4 * ratio);
-    free = left + 11 * ratio;
+    free = left - 11 * ratio;
   }
   ctx.restore();
 }

@@ -44,7 +44,7 @@ export function SignIn() {
         </p>
       )}
       <button type="submit" class="main" disabled={secret.trim() === ""}>
-        Show it
+        Sign in
       </button>
       <p class="muted">It is kept in this tab until the tab is closed, and is sent to this daemon only.</p>
     </form>
