@@ -29,6 +29,9 @@ export interface VmOptions {
 const running = new Set<Daemon>();
 process.on("exit", () => running.forEach((daemon) => daemon.remove()));
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => process.exit(1));
+// npm that is ended does not tell what it has started.
+const parent = process.ppid;
+setInterval(() => process.ppid !== parent && process.exit(1), 500).unref();
 
 export class Daemon {
   readonly operate = newToken();
