@@ -32,7 +32,7 @@ const fn step(minutes: u64, command: &'static [&'static str]) -> Step {
 }
 
 /// Limits are generous: two cores, an empty target folder, and neighbours.
-const STEPS: [Step; 15] = [
+const STEPS: [Step; 16] = [
     step(2, &["fmt", "--all", "--check"]),
     step(4, &["deny", "--all-features", "check", "bans", "licenses", "sources"]),
     step(
@@ -44,13 +44,14 @@ const STEPS: [Step; 15] = [
         environment: Some(("RUSTDOCFLAGS", "-D warnings")),
         minutes: 6,
     },
-    step(20, &["xtask", "test", "--profile", "ci"]),
+    step(24, &["xtask", "test", "--profile", "ci"]),
     step(8, &["xtask", "demo", "--check"]),
     step(15, &["xtask", "chaos", "--minutes", "2"]),
     step(10, &["xtask", "bench", "engine", "--quick"]),
     step(10, &["xtask", "bench", "policy", "--quick"]),
     step(10, &["xtask", "bench", "idle", "--quick"]),
     step(10, &["xtask", "bench", "load", "--quick"]),
+    step(6, &["xtask", "bench", "dashboard", "--quick"]),
     step(6, &["xtask", "bench", "reaction", "--quick"]),
     step(6, &["xtask", "bench", "recovery", "--quick"]),
     step(6, &["xtask", "bench", "restart", "--quick"]),

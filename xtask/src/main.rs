@@ -8,6 +8,7 @@
 //! sim    a simulated host, looked at closely  image  the guest they boot
 //! setup  installs what the others need        ci     all that must hold
 //! build  the programs they run           fuzz   what outsiders can send
+//! ui     the dashboard
 //! ```
 //!
 //! People read stderr; stdout is for results, so that `--json` can be piped.
@@ -24,6 +25,7 @@ mod shell;
 mod sim;
 mod test;
 mod tools;
+mod ui;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -49,6 +51,8 @@ enum Command {
     Fuzz(fuzz::Options),
     /// Simulates a host with guests, and says what they lived through
     Sim(sim::Options),
+    /// Builds the dashboard, checks it, or tests it in a browser
+    Ui(ui::Options),
     /// Installs what the other commands need, and says so; as an ordinary user, says what is missing
     Setup,
     /// Builds the programs and the guest's image for demo and tests
@@ -67,6 +71,7 @@ fn main() -> Result<()> {
         Command::Bench(options) => bench::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Sim(options) => sim::run(&options),
+        Command::Ui(options) => ui::run(&options),
         Command::Setup => setup::run(),
         Command::Build => build::run(build::Profile::Dev),
         Command::Image => build::image().map(drop),

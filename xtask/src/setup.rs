@@ -22,9 +22,35 @@ const NEEDS: [Need; 2] = [
     Need { program: "dpkg-deb", package: "dpkg", why: "unpacks the guest's kernel" },
 ];
 
-/// Installs what is missing, or says how to.
+/// What the dashboard takes, where somebody builds or tests it.
+const NODE: [Need; 2] = [
+    Need { program: "node", package: "nodejs", why: "builds the dashboard" },
+    Need { program: "npm", package: "npm", why: "gets what the dashboard is built with" },
+];
+
+/// What its tests take.
+const BROWSER: [Need; 2] = [
+    Need { program: "chromium", package: "chromium", why: "shows the dashboard" },
+    Need { program: "openssl", package: "openssl", why: "makes a certificate for a daemon" },
+];
+
+/// Installs what guests take, or says how to.
 pub(crate) fn run() -> Result<()> {
-    let missing: Vec<&Need> = NEEDS.iter().filter(|need| !installed(need.program)).collect();
+    install(&NEEDS)
+}
+
+/// Installs what the dashboard is built with, or says how to.
+pub(crate) fn node() -> Result<()> {
+    install(&NODE)
+}
+
+/// Installs what the dashboard is tested with, or says how to.
+pub(crate) fn browser() -> Result<()> {
+    install(&BROWSER)
+}
+
+fn install(needs: &[Need]) -> Result<()> {
+    let missing: Vec<&Need> = needs.iter().filter(|need| !installed(need.program)).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -71,5 +97,6 @@ fn apt(elevate: &[&str], arguments: &[&str]) -> Result<()> {
 }
 
 fn installed(program: &str) -> bool {
-    shell::succeeds(program, &["--version"])
+    // OpenSSL has a word for it, others an option.
+    shell::succeeds(program, &["--version"]) || shell::succeeds(program, &["version"])
 }

@@ -2,16 +2,18 @@
 //!
 //! The tests of the workspace, real guests included, run under nextest (see
 //! `.config/nextest.toml`); what it does not know, the examples in the
-//! documentation, run after them.
+//! documentation, run after them, and at last those of the dashboard, in a
+//! browser.
 
 use anyhow::Result;
 
-use crate::{build, setup, shell, tools};
+use crate::{build, setup, shell, tools, ui};
 
 /// What to test.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Only these tests, in nextest's filter language, such as 'package(dynmem-core)' or 'test(balloon)'
+    /// Only these tests, in nextest's filter language, such as 'package(dynmem-core)' or 'test(balloon)'; none of the
+    /// dashboard (`cargo xtask ui --test`)
     #[arg(long, value_name = "FILTER")]
     filter: Option<String>,
     /// Nextest's profile
@@ -32,6 +34,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     shell::run(&mut tests)?;
     if options.filter.is_none() {
         shell::run(&mut shell::cargo(&["test", "--quiet", "--workspace", "--doc"]))?;
+        ui::test()?;
     }
     Ok(())
 }

@@ -160,7 +160,7 @@ async fn without_a_token_of_this_daemon_nothing_is_told_not_even_what_there_is()
     let stranger = token("wall", TokenRole::Operate).secret;
     let problem = refusal(reached.client(&stranger).vms().await);
     assert_eq!((problem.status, problem.title.as_str()), (401, "Token needed"));
-    for path in ["/v1/vms", "/v1/version", "/metrics", "/v1/live", "/v2/none", "/"] {
+    for path in ["/v1/vms", "/v1/version", "/metrics", "/v1/live", "/v2/none", "/assets/none.js"] {
         for (line, challenge) in [
             (String::new(), "www-authenticate: Bearer realm=\"dynmem\"\r\n"),
             (format!("Authorization: Bearer {stranger}\r\n"), "error=\"invalid_token\""),
@@ -170,6 +170,9 @@ async fn without_a_token_of_this_daemon_nothing_is_told_not_even_what_there_is()
             assert!(answer.contains("application/problem+json") && answer.contains(challenge), "{path}: {answer}");
         }
     }
+    // The dashboard's files hold nothing of this daemon.
+    let answer = reached.raw("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("<title>dynmem</title>"), "{answer:.300}");
     let head = format!("Authorization: Bearer {}\r\nConnection: close", reached.reader.secret);
     let answer = reached.raw(&format!("GET /metrics HTTP/1.1\r\nHost: x\r\n{head}\r\n\r\n")).await;
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("dynmem_build_info"), "{answer:.300}");

@@ -3,6 +3,7 @@
 //! Each bench prints its numbers with the goal beside them; `--json` prints
 //! them as lines for programs. `docs/benchmarks.md` says what they mean.
 
+mod dashboard;
 mod engine;
 mod idle;
 mod load;
@@ -57,6 +58,8 @@ enum Name {
     Recovery,
     /// Restarts of a real guest for which there is no memory, paged to a file
     Restart,
+    /// The dashboard in Chromium with five hundred VMs: its longest frame, its first load, its heap over time
+    Dashboard,
     /// dynmem and other managers on simulated hosts: what the guests lacked, and what it cost
     Policy,
 }
@@ -74,6 +77,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         Name::Neighbour => neighbour::run(options.quick)?,
         Name::Recovery => recovery::run(options.quick)?,
         Name::Restart => restart::run(options.quick, options.rounds)?,
+        Name::Dashboard => dashboard::run(options.quick)?,
         Name::Policy => return policy::run(options),
     };
     report::print(&metrics, options.json);

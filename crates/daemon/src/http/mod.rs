@@ -1,5 +1,5 @@
 //! The HTTP API on the Unix socket and, where it is asked for, over TCP with TLS
-//! and tokens.
+//! and tokens; and beside it the dashboard.
 //!
 //! ```text
 //!  API thread: connection (bounded number, slow ones are ended) ──▶ routes ──Command──▶ supervisor
@@ -13,6 +13,7 @@ mod access;
 mod answer;
 mod authority;
 mod counters;
+mod dashboard;
 mod history;
 mod live;
 mod meter;

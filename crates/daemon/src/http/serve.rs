@@ -4,6 +4,7 @@
 //!  Unix socket ───────────────────────────────────▶ converse ──▶ router
 //!  TCP ──▶ TLS handshake (in so much time) ────────▶ converse ──▶ token's role ──▶ router
 //! ```
+//! The dashboard's files are looked for before the token is, and hold no data.
 //! Each kind has places of its own: whoever takes all of those over TCP keeps
 //! nobody from the Unix socket.
 
@@ -34,6 +35,7 @@ use tokio_rustls::server::TlsStream;
 use super::{
     access::Access,
     authority::authorize,
+    dashboard,
     stall::StallGuard,
     thread::{Service, ServiceWatch, reached},
 };
@@ -56,6 +58,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Serves while the service is open; ends when the answers under way then are
 /// given.
 pub(super) async fn serve(listener: &UnixListener, router: Router, service: ServiceWatch) {
+    let router = dashboard::beside(router);
     let accept = |cx: &mut Context<'_>| listener.poll_accept(cx).map_ok(|(stream, _)| stream);
     let talk = |stream| converse(StallGuard::new(stream), router.clone(), service.clone());
     receive(accept, CONNECTIONS_MAX, talk, service.clone()).await;
@@ -68,7 +71,7 @@ pub(super) async fn serve_tcp(
     router: Router,
     service: ServiceWatch,
 ) {
-    let router = router.layer(from_fn_with_state(access.clone(), authorize));
+    let router = dashboard::beside(router.layer(from_fn_with_state(access.clone(), authorize)));
     let accept = |cx: &mut Context<'_>| listener.poll_accept(cx).map_ok(|(stream, _)| stream);
     let talk = |stream| meet(stream, access.clone(), router.clone(), service.clone());
     receive(accept, TCP_CONNECTIONS_MAX, talk, service.clone()).await;
