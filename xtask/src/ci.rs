@@ -32,7 +32,7 @@ const fn step(minutes: u64, command: &'static [&'static str]) -> Step {
 }
 
 /// Limits are generous: two cores, an empty target folder, and neighbours.
-const STEPS: [Step; 15] = [
+const STEPS: [Step; 16] = [
     step(2, &["fmt", "--all", "--check"]),
     step(4, &["deny", "--all-features", "check", "bans", "licenses", "sources"]),
     step(
@@ -45,6 +45,7 @@ const STEPS: [Step; 15] = [
         minutes: 6,
     },
     step(20, &["xtask", "test", "--profile", "ci"]),
+    step(30, &["xtask", "package", "--check"]), // the first one: release builds, a Debian, downloads
     step(8, &["xtask", "demo", "--check"]),
     step(15, &["xtask", "chaos", "--minutes", "2"]),
     step(10, &["xtask", "bench", "engine", "--quick"]),

@@ -22,9 +22,25 @@ const NEEDS: [Need; 2] = [
     Need { program: "dpkg-deb", package: "dpkg", why: "unpacks the guest's kernel" },
 ];
 
-/// Installs what is missing, or says how to.
+/// What packages are made and looked at with.
+const PACKAGING: [Need; 3] = [
+    Need { program: "strip", package: "binutils", why: "takes from programs what only a debugger reads" },
+    Need { program: "lintian", package: "lintian", why: "knows what Debian expects of a package" },
+    Need { program: "mmdebstrap", package: "mmdebstrap", why: "makes a Debian to try packages in" },
+];
+
+/// Installs what is missing for anything but packaging, or says how to.
 pub(crate) fn run() -> Result<()> {
-    let missing: Vec<&Need> = NEEDS.iter().filter(|need| !installed(need.program)).collect();
+    install(&NEEDS)
+}
+
+/// Installs what is missing for packaging, or says how to.
+pub(crate) fn packaging() -> Result<()> {
+    install(&PACKAGING)
+}
+
+fn install(needs: &[Need]) -> Result<()> {
+    let missing: Vec<&Need> = needs.iter().filter(|need| !installed(need.program)).collect();
     if missing.is_empty() {
         return Ok(());
     }
