@@ -76,10 +76,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 fn take(debian: &Container, step: &Step) -> Result<()> {
     match &step.then {
         Then::Nothing => debian.must(&format!("set -e\n{}", step.script)).map(drop),
-        Then::Talks(lines) => {
-            eprintln!("# {}", step.script);
-            debian.talk(&step.script, lines, LIMIT)
-        }
+        Then::Talks(lines) => debian.talk(&step.script, lines, LIMIT),
         Then::Shows(expected) => {
             let deadline = Instant::now() + LIMIT;
             loop {
