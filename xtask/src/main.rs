@@ -81,7 +81,7 @@ fn main() -> Result<()> {
         Command::Bench(options) => bench::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Sim(options) => sim::run(&options),
-        Command::Setup => setup::run().and_then(|()| setup::packaging()),
+        Command::Setup => setup::run().and_then(|()| setup::packaging()).and_then(|()| setup::trying_packages()),
         Command::Build => build::run(build::Profile::Dev),
         Command::Image => build::image().map(drop),
         Command::Package(options) => package::run(&options),

@@ -21,6 +21,7 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result<()> {
     tools::MDBOOK.ensure()?;
     let out = options.out.clone().unwrap_or_else(|| shell::target_dir().join("manual"));
+    let out = std::path::absolute(out)?; // mdBook would take it as one in the book
     shell::run(Command::new("mdbook").arg("build").arg(shell::root().join("docs/manual")).arg("--dest-dir").arg(&out))?;
     eprintln!("{}", out.join("index.html").display());
     Ok(())

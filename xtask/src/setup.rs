@@ -22,21 +22,28 @@ const NEEDS: [Need; 2] = [
     Need { program: "dpkg-deb", package: "dpkg", why: "unpacks the guest's kernel" },
 ];
 
-/// What packages are made and looked at with.
-const PACKAGING: [Need; 3] = [
-    Need { program: "strip", package: "binutils", why: "takes from programs what only a debugger reads" },
+/// What packages are made with.
+const PACKAGING: [Need; 1] =
+    [Need { program: "strip", package: "binutils", why: "takes from programs what only a debugger reads" }];
+/// What packages are tried with.
+const TRYING: [Need; 2] = [
     Need { program: "lintian", package: "lintian", why: "knows what Debian expects of a package" },
     Need { program: "mmdebstrap", package: "mmdebstrap", why: "makes a Debian to try packages in" },
 ];
 
-/// Installs what is missing for anything but packaging, or says how to.
+/// Installs what is missing for anything but packages, or says how to.
 pub(crate) fn run() -> Result<()> {
     install(&NEEDS)
 }
 
-/// Installs what is missing for packaging, or says how to.
+/// Installs what is missing for making packages, or says how to.
 pub(crate) fn packaging() -> Result<()> {
     install(&PACKAGING)
+}
+
+/// Installs what is missing for trying packages, or says how to.
+pub(crate) fn trying_packages() -> Result<()> {
+    install(&TRYING)
 }
 
 fn install(needs: &[Need]) -> Result<()> {

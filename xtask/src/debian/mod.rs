@@ -44,7 +44,7 @@ fn root() -> Result<PathBuf> {
         rustix::process::geteuid().is_root(),
         "A Debian is installed and booted by root only: run this command as root, or with sudo"
     );
-    setup::packaging()?;
+    setup::trying_packages()?;
     let folder = folder();
     fs::create_dir_all(&folder).with_context(|| format!("Could not make {}", folder.display()))?;
     let folder = fs::canonicalize(folder)?;

@@ -15,7 +15,7 @@ use anyhow::{Result, ensure};
 use dynmem_vm_tests::Image;
 
 use super::Packages;
-use crate::{build, debian::Container, shell};
+use crate::{build, debian::Container, setup, shell};
 
 /// A guest boots in 4 s alone on an idle machine and in half a minute on a busy one.
 const GUEST_UP: Duration = Duration::from_mins(4);
@@ -26,6 +26,7 @@ const VOLATILE: &str = "-path /proc -o -path /sys -o -path /dev -o -path /run -o
 
 /// Goes through all of it. Fails at the first promise that is not kept.
 pub(super) fn run(packages: &Packages) -> Result<()> {
+    setup::trying_packages()?;
     shell::run(Command::new("lintian").args(["--fail-on", "error,warning"]).args([&packages.host, &packages.guest]))?;
     let began = Instant::now();
     let Image { kernel, initrd, .. } = build::image()?;
