@@ -21,6 +21,7 @@ use std::{
     fs::{self, File},
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -29,6 +30,8 @@ use crate::{setup, shell};
 
 /// What a Debian that somebody installed has, beside `apt` and what is essential.
 const INSTALLED: &str = "systemd-sysv,dbus,ca-certificates";
+/// A container is set up within seconds: what is older and has no process is nobody's.
+const LONG_AGO: Duration = Duration::from_mins(10);
 /// The release that everything is made for.
 const SUITE: &str = "bookworm";
 
@@ -50,6 +53,7 @@ fn root() -> Result<PathBuf> {
     let folder = fs::canonicalize(folder)?;
     let lock = File::create(folder.join("lock"))?;
     lock.lock().with_context(|| format!("Could not lock {}", folder.display()))?;
+    forget_the_dead(&folder)?;
     let root = folder.join("root");
     if root.is_dir() {
         return Ok(root);
@@ -67,6 +71,23 @@ fn root() -> Result<PathBuf> {
     shell::run(&mut install)?;
     fs::rename(&unfinished, &root)?;
     Ok(root)
+}
+
+/// Removes what containers left whose xtask was killed: the kernel has ended them, and nobody has
+/// cleaned up.
+fn forget_the_dead(folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let is_old = entry.metadata()?.modified()?.elapsed().is_ok_and(|age| age > LONG_AGO);
+        let is_labs = entry.file_name().to_string_lossy().starts_with("dynmem-lab-");
+        if is_old && is_labs && dynmem_vm_tests::processes(&entry.path()).is_empty() {
+            for group in dynmem_vm_tests::groups(&entry.path()) {
+                fs::remove_dir(&group).with_context(|| format!("Could not remove {}", group.display()))?;
+            }
+            remove(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes a folder that an earlier run was interrupted in.
