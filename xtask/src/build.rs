@@ -68,15 +68,22 @@ pub(crate) fn measured(quick: bool) -> Result<Binaries> {
 
 /// Builds the programs that run in the guest, and its image around them.
 pub(crate) fn image() -> Result<Image> {
-    if ready_made().is_none() {
-        guest_programs()?;
-    }
+    guest_programs()?;
     let image = dynmem_vm_tests::image(&shell::target_dir())?;
     eprintln!("Guest image: Linux {} and {}", image.release, image.initrd.display());
     Ok(image)
 }
 
-fn guest_programs() -> Result<()> {
+/// Where a program that runs in the guest is, once it is built.
+pub(crate) fn guest_program(name: &str) -> PathBuf {
+    shell::target_dir().join(GUEST_TARGET).join(GUEST_PROFILE).join(name)
+}
+
+/// Builds the programs that run in the guest.
+pub(crate) fn guest_programs() -> Result<()> {
+    if ready_made().is_some() {
+        return Ok(());
+    }
     let mut build = shell::cargo(&["build", "--quiet", "--profile", GUEST_PROFILE, "--target", GUEST_TARGET]);
     build.args(["--package", "dynmem-agent", "--package", "dynmem-workload"]);
     build.env("RUSTFLAGS", "-C target-feature=+crt-static"); // the guest has no libraries

@@ -8,7 +8,8 @@
 //! sim    a simulated host, looked at closely  image  the guest they boot
 //! setup  installs what the others need        ci     all that must hold
 //! build  the programs they run           fuzz   what outsiders can send
-//! ui     the dashboard
+//! ui     the dashboard                   package  Debian packages of it
+//! manual the user manual                 tutorial  the manual's, as it stands
 //! ```
 //!
 //! People read stderr; stdout is for results, so that `--json` can be piped.
@@ -17,14 +18,18 @@ mod bench;
 mod build;
 mod chaos;
 mod ci;
+mod debian;
 mod demo;
 mod fuzz;
+mod manual;
+mod package;
 mod report;
 mod setup;
 mod shell;
 mod sim;
 mod test;
 mod tools;
+mod tutorial;
 mod ui;
 
 use anyhow::Result;
@@ -59,6 +64,15 @@ enum Command {
     Build,
     /// Builds the image that the demo and the tests boot
     Image,
+    /// Builds Debian packages: dynmem for the host, dynmem-agent for its guests
+    Package(package::Options),
+    /// Makes a book of the user manual
+    Manual(manual::Options),
+    /// Runs the manual's tutorial as it stands in a clean Debian, as root
+    Tutorial(tutorial::Options),
+    /// Becomes a container
+    #[command(hide = true)]
+    Contain(debian::Contain),
     /// Runs everything that must hold before a change lands
     Ci(ci::Options),
 }
@@ -72,9 +86,13 @@ fn main() -> Result<()> {
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Sim(options) => sim::run(&options),
         Command::Ui(options) => ui::run(&options),
-        Command::Setup => setup::run(),
+        Command::Setup => setup::run().and_then(|()| setup::packaging()).and_then(|()| setup::trying_packages()),
         Command::Build => build::run(build::Profile::Dev),
         Command::Image => build::image().map(drop),
+        Command::Package(options) => package::run(&options),
+        Command::Manual(options) => manual::run(&options),
+        Command::Tutorial(options) => tutorial::run(&options),
+        Command::Contain(options) => debian::contain(&options),
         Command::Ci(options) => ci::run(&options),
     }
 }

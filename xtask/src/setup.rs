@@ -34,6 +34,15 @@ const BROWSER: [Need; 2] = [
     Need { program: "openssl", package: "openssl", why: "makes a certificate for a daemon" },
 ];
 
+/// What packages are made with.
+const PACKAGING: [Need; 1] =
+    [Need { program: "strip", package: "binutils", why: "takes from programs what only a debugger reads" }];
+/// What packages are tried with.
+const TRYING: [Need; 2] = [
+    Need { program: "lintian", package: "lintian", why: "knows what Debian expects of a package" },
+    Need { program: "mmdebstrap", package: "mmdebstrap", why: "makes a Debian to try packages in" },
+];
+
 /// Installs what guests take, or says how to.
 pub(crate) fn run() -> Result<()> {
     install(&NEEDS)
@@ -47,6 +56,16 @@ pub(crate) fn node() -> Result<()> {
 /// Installs what the dashboard is tested with, or says how to.
 pub(crate) fn browser() -> Result<()> {
     install(&BROWSER)
+}
+
+/// Installs what is missing for making packages, or says how to.
+pub(crate) fn packaging() -> Result<()> {
+    install(&PACKAGING)
+}
+
+/// Installs what is missing for trying packages, or says how to.
+pub(crate) fn trying_packages() -> Result<()> {
+    install(&TRYING)
 }
 
 fn install(needs: &[Need]) -> Result<()> {

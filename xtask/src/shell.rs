@@ -80,6 +80,14 @@ pub(crate) fn run_within(command: &mut Command, limit: Duration) -> Result<()> {
     check(&shown, status)
 }
 
+/// Runs a command to its end and gives what it prints; what it complains of, if it fails.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let shown = show(command);
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("Could not run {shown}"))?;
+    check(&shown, output.status).with_context(|| String::from_utf8_lossy(&output.stderr).trim().to_owned())?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
 /// True if the command runs and succeeds; nothing is shown.
 pub(crate) fn succeeds(program: &str, arguments: &[&str]) -> bool {
     let silent = Command::new(program).args(arguments).stdin(Stdio::null()).output();

@@ -10,10 +10,14 @@ pub(crate) const NEXTEST: Tool =
 /// Guards licences, duplicates and sources.
 pub(crate) const DENY: Tool = Tool { name: "cargo-deny", version: "0.20.2", probe: &["deny", "--version"], minutes: 3 };
 
-/// A cargo subcommand from crates.io.
+/// Makes a book of the manual.
+pub(crate) const MDBOOK: Tool = Tool { name: "mdbook", version: "0.5.4", probe: &[], minutes: 5 };
+
+/// A program from crates.io, most of them subcommands of cargo.
 pub(crate) struct Tool {
     name: &'static str,
     version: &'static str,
+    /// What to ask cargo to see whether it is there; nothing, for a program of its own.
     probe: &'static [&'static str],
     minutes: u32,
 }
@@ -21,7 +25,10 @@ pub(crate) struct Tool {
 impl Tool {
     /// Installs the tool unless some version of it is there.
     pub(crate) fn ensure(&self) -> Result<()> {
-        let there = shell::cargo(self.probe).output().is_ok_and(|output| output.status.success());
+        let there = match self.probe {
+            [] => shell::succeeds(self.name, &["--version"]),
+            probe => shell::cargo(probe).output().is_ok_and(|output| output.status.success()),
+        };
         if there {
             return Ok(());
         }

@@ -51,8 +51,13 @@ pub struct Footprint {
 impl Footprint {
     /// A new private folder, watched over from now on.
     pub fn new() -> io::Result<Self> {
+        Self::below(&std::env::temp_dir())
+    }
+
+    /// The same, in the folder `parent`.
+    pub fn below(parent: &Path) -> io::Result<Self> {
         watch_signals();
-        let root = tempfile::Builder::new().prefix("dynmem-lab-").tempdir()?.keep();
+        let root = tempfile::Builder::new().prefix("dynmem-lab-").tempdir_in(parent)?.keep();
         let mut footprints = FOOTPRINTS.lock().unwrap_or_else(PoisonError::into_inner);
         footprints.push(root.clone());
         Ok(Self { root })
@@ -72,7 +77,7 @@ impl Drop for Footprint {
     }
 }
 
-/// Daemons and virtual machines that run on the folder `root`: pid and name.
+/// Daemons, virtual machines and containers that run on the folder `root`: pid and name.
 pub fn processes(root: &Path) -> Vec<(u32, String)> {
     let Some(marker) = root.to_str() else { return Vec::new() };
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
@@ -83,7 +88,7 @@ pub fn processes(root: &Path) -> Vec<(u32, String)> {
             let arguments = String::from_utf8_lossy(&arguments);
             let program = arguments.split('\0').next()?.rsplit('/').next()?.to_owned();
             // Somebody's `tail -f` on our log is not ours to end.
-            let ours = program == "dynmemd" || program.starts_with("qemu-system-");
+            let ours = program == "dynmemd" || program == "unshare" || program.starts_with("qemu-system-");
             (ours && arguments.contains(marker)).then_some((pid, program))
         })
         .collect()

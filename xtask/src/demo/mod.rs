@@ -201,7 +201,7 @@ fn farewell(outcome: &Outcome) {
          and in {} samples of QEMU's own numbers the pool was never exceeded.\n\n\
          Next: cargo xtask test                 everything that is tested\n      \
                cargo xtask demo --check         the same with a killed guest and a killed daemon, verified\n      \
-               docs/getting-started.md          your own guests\n      \
+               docs/manual/src/tutorial.md      your own guests\n      \
                docs/architecture.md             how it works",
         POOL.mib(),
         added.mib(),

@@ -174,6 +174,9 @@ Examples:
         /// The shell
         shell: Shell,
     },
+    /// List the cmdlets of Hyper-V that are understood, for links of their names
+    #[command(hide = true, after_help = "Example:\n  dynmem cmdlets")]
+    Cmdlets,
     /// Write the manual: a page for each command
     #[command(hide = true, after_help = "Example:\n  dynmem man /usr/share/man/man1")]
     Man {

@@ -7,7 +7,7 @@ use dynmem_api::Client;
 
 use crate::{
     args::{Cli, Command, Form, HostCommand, Shell},
-    man,
+    hyperv, man,
     render::{Host, Output, printable},
 };
 
@@ -46,6 +46,10 @@ pub(crate) async fn run(cli: Cli, form: Form) -> anyhow::Result<Outcome> {
             output.refuse_forms("a script comes")?;
             output.raw(&completion(shell))?;
         }
+        Command::Cmdlets => {
+            output.refuse_forms("names are listed")?;
+            hyperv::names().try_for_each(|name| output.line(name))?;
+        }
         Command::Man { folder } => {
             output.refuse_forms("pages are written")?;
             let count = man::write(&folder)?;
@@ -76,7 +80,7 @@ async fn ask(command: Command, client: &Client, output: &mut Output) -> anyhow::
             output.refuse_forms("a screen comes")?;
             crate::top::run(client).await?;
         }
-        Command::Completion { .. } | Command::Man { .. } | Command::Token(_) => {} // they ask nobody
+        Command::Completion { .. } | Command::Cmdlets | Command::Man { .. } | Command::Token(_) => {} // they ask nobody
     }
     Ok(Outcome::Done)
 }

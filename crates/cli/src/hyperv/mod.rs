@@ -57,6 +57,11 @@ pub(crate) fn translate(line: &[String]) -> Option<Result<Meaning, String>> {
     }
 }
 
+/// The names of all cmdlets that are understood.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    CMDLETS.iter().map(|cmdlet| cmdlet.name)
+}
+
 fn is_global(word: &str) -> bool {
     word == "--json" || has_value(word) || is_whole(word)
 }
@@ -82,7 +87,7 @@ fn looks_like_a_cmdlet(word: &str) -> bool {
 }
 
 fn unknown(name: &str) -> String {
-    let known: Vec<_> = CMDLETS.iter().map(|cmdlet| cmdlet.name).collect();
+    let known: Vec<_> = names().collect();
     let hint = nearest(name, known.iter().copied()).map(|nearest| format!("did you mean {nearest}?"));
     let hint = hint.unwrap_or_else(|| format!("these are: {}", known.join(", ")));
     format!("{name} is not one of the cmdlets that are understood here; {hint}")
