@@ -19,7 +19,7 @@
 use std::time::Duration;
 
 use dynmem_qmp::{
-    Event,
+    Event, Events,
     commands::{self, RebootAction, SetAction, ShutdownAction},
 };
 use dynmem_units::Bytes;
@@ -27,7 +27,7 @@ use tokio::time;
 use tracing::warn;
 
 use crate::{
-    Machine, MachineError, RunState,
+    Machine, MachineError, MachineEvent, RunState,
     events::{Held, Translator},
     launch::{SHUTDOWN_TRACE, read_log},
 };
@@ -64,6 +64,7 @@ impl Machine {
             return Err(MachineError::NotHeld(self.state().await?));
         }
         let actual = Bytes::new(self.client.call(commands::QueryBalloon {}).await?.actual);
+        self.forget_hold();
         self.record.stale_balloon_bytes = Some(actual);
         self.record.log_bytes_at_reset = std::fs::metadata(self.dir.log()).map_or(0, |log| log.len());
         // Without it the machine only reboots less safely: nobody is to lose a
@@ -83,6 +84,17 @@ impl Machine {
         // back here: nothing is lost but a moment.
         let _ = time::timeout(DANCE_PATIENCE, self.swallow_dance()).await;
         Ok(())
+    }
+
+    /// Takes in what happened so far: the owner may know of the hold by the
+    /// machine's state, and its event, told after the reset, would be another one.
+    fn forget_hold(&mut self) {
+        while let Some(event) = self.events.as_mut().and_then(Events::ready) {
+            if let Some(news) = self.digest(&event) {
+                self.keep(news);
+            }
+        }
+        self.pending.retain(|news| !matches!(news, MachineEvent::ResetHeld | MachineEvent::PoweredOff));
     }
 
     /// Reads events until no reset follows any more; what is none of this

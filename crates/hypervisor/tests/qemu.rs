@@ -133,6 +133,23 @@ async fn a_reset_is_held_until_it_is_continued() {
     end(machine).await;
 }
 
+/// A daemon that has just taken it over asks for its state, and may do so before
+/// it reads the event.
+#[tokio::test]
+async fn a_reset_that_is_known_by_the_state_is_not_told_again_after_it() {
+    let directory = footprint();
+    let mut machine = qemu().await.launch(&launch(&directory)).await.expect("a machine");
+    machine.hold_for_reset().await.expect("done");
+    while machine.state().await.expect("a state") != RunState::ResetHeld {
+        tokio::task::yield_now().await;
+    }
+    machine.continue_reset().await.expect("done");
+    machine.pause().await.expect("done");
+    let told = until(&mut machine, |event| matches!(event, MachineEvent::ResetHeld | MachineEvent::Paused)).await;
+    assert_eq!(told, MachineEvent::Paused, "the reset is over");
+    end(machine).await;
+}
+
 #[tokio::test]
 async fn a_machine_that_quits_leaves_neither_a_directory_nor_a_zombie() {
     let directory = footprint();

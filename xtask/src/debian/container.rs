@@ -15,7 +15,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use dynmem_vm_tests::Footprint;
+use dynmem_footprint::Footprint;
 
 use crate::shell;
 
@@ -55,9 +55,9 @@ impl Container {
         let root = super::root()?;
         let base = root.parent().context("The root is in a folder")?;
         let footprint = Footprint::below(base).context("Could not make a folder for the container")?;
-        let written = footprint.root().join("written");
+        let written = footprint.path().join("written");
         for folder in ["written/etc", "work", "root"] {
-            fs::create_dir_all(footprint.root().join(folder))?;
+            fs::create_dir_all(footprint.path().join(folder))?;
         }
         fs::create_dir_all(base.join("archives"))?;
         // It is on this host's network, and knows it by this host's means.
@@ -70,8 +70,8 @@ impl Container {
             fs::copy(file, &place).with_context(|| format!("Could not copy {}", file.display()))?;
         }
         let mut boot = shell::xtask(&["contain", "outside"])?;
-        let log = fs::File::create(footprint.root().join("log"))?;
-        boot.arg(footprint.root()).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let log = fs::File::create(footprint.path().join("log"))?;
+        boot.arg(footprint.path()).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let process = boot.spawn().context("Could not start the container")?;
         let mut container = Self { process, init: 0, footprint };
         container.init = container.until_up()?;
@@ -100,7 +100,7 @@ impl Container {
     }
 
     fn log(&self) -> String {
-        fs::read_to_string(self.footprint.root().join("log")).unwrap_or_default()
+        fs::read_to_string(self.footprint.path().join("log")).unwrap_or_default()
     }
 
     /// Runs a shell's line as root logs in, to its end.
