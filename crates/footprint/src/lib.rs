@@ -248,10 +248,11 @@ mod tests {
     fn a_process_that_is_told_to_end_leaves_nothing() {
         if std::env::var_os(WAITS).is_some() {
             let footprint = Footprint::new().expect("a temporary folder");
-            let _daemon = stand_in(footprint.path());
+            let mut daemon = stand_in(footprint.path());
             eprintln!("{}", footprint.path().display());
+            daemon.wait().expect("our child");
             loop {
-                thread::park();
+                thread::park(); // the signal's thread ends this process
             }
         }
         let name = "tests::a_process_that_is_told_to_end_leaves_nothing";
