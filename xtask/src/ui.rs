@@ -60,7 +60,8 @@ pub(crate) fn prepare() -> Result<()> {
     if is_newer(folder().join("package-lock.json")) == Some(false) {
         return Ok(());
     }
-    npm(&["ci", "--no-audit", "--no-fund"])
+    // Not `ci`: npm 11 refuses a lock file that names the optional packages of one platform only.
+    npm(&["install", "--no-audit", "--no-fund"])
 }
 
 fn check() -> Result<()> {
