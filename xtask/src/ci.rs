@@ -44,7 +44,7 @@ const STEPS: [Step; 16] = [
         environment: Some(("RUSTDOCFLAGS", "-D warnings")),
         minutes: 6,
     },
-    step(24, &["xtask", "test", "--profile", "ci"]),
+    step(40, &["xtask", "test", "--profile", "ci"]),
     step(8, &["xtask", "demo", "--check"]),
     step(15, &["xtask", "chaos", "--minutes", "2"]),
     step(10, &["xtask", "bench", "engine", "--quick"]),
