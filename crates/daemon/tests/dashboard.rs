@@ -11,8 +11,7 @@ fn get(path: &str, more: &str) -> String {
 
 #[tokio::test]
 async fn the_page_is_served_with_a_policy_that_lets_it_ask_nobody_else() {
-    let mut site = Site::without_daemon("");
-    site.start_daemon().await;
+    let mut site = Site::new().await;
     let (head, body) = site.raw(&get("/", "")).await;
     assert!(head.starts_with("HTTP/1.1 200 ") && body.contains("<title>dynmem</title>"), "{head}\n{body}");
     for line in [
@@ -36,8 +35,7 @@ async fn the_page_is_served_with_a_policy_that_lets_it_ask_nobody_else() {
 
 #[tokio::test]
 async fn beside_the_page_there_is_the_api_as_before() {
-    let mut site = Site::without_daemon("");
-    site.start_daemon().await;
+    let mut site = Site::new().await;
     let (head, body) = site.raw(&get("/v1/version", "")).await;
     assert!(head.starts_with("HTTP/1.1 200 ") && body.contains("\"version\""), "{head}\n{body}");
     let (head, body) = site.raw(&get("/assets/none.js", "")).await;
